@@ -1,0 +1,51 @@
+# make quickstart   the whole path on real data, in a virtual environment of its own
+# make test         the tests, in an environment of their own
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: quickstart test test-all test-torch lint format bench clean
+.DEFAULT_GOAL := test
+
+# A stamp is newer than the files that say what to install: a second run installs nothing.
+$(VENV)/.quickstart: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Lepton and what the quickstart needs into $(VENV) (once) …"
+	@$(PIP) --editable '.[quickstart]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Lepton and its test tools into $(VENV) (once) …"
+	@$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.quickstart
+
+quickstart: $(VENV)/.quickstart
+	@$(BIN)/lepton quickstart
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest -m "not long and not torch"
+
+test-all: $(VENV)/.test
+	@$(BIN)/python -m pytest -m "not torch"
+
+# torch is several gigabytes where no CPU build is at hand: it has a target of its own.
+test-torch: $(VENV)/.test
+	@$(PIP) torch==2.13.0
+	@$(BIN)/python -m pytest -m torch
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.test
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	@$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

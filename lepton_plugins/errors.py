@@ -1,0 +1,317 @@
+"""Every failure that Lepton reports on purpose: one class per fact.
+
+A class takes the facts and writes its own sentence: what was found, what was expected, what to do
+next. `code` is stable and appears in the CLI's JSON, in the data plane's error bodies and in logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class LeptonError(Exception):
+    """Base of all errors that are meant for a user; anything else is a bug in Lepton."""
+
+    code = "lepton_error"
+    #: Process exit code of the CLI: 2 for usage and input, 1 where a check or gate said no.
+    exit_code = 2
+    #: HTTP status of the data plane.
+    http_status = 400
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: `" Did you mean 'x'?"`, or the known names, or an empty string."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f" Known: {shown}."
+
+
+class InvalidInput(LeptonError):
+    """An argument, a file or a field that cannot be used as given; the message carries the facts."""
+
+    code = "invalid_input"
+
+
+class PathMissing(LeptonError):
+    """A path that a user named does not exist."""
+
+    code = "path_missing"
+
+    def __init__(self, path: object, purpose: str) -> None:
+        super().__init__(f"{purpose}: no such file or directory: {path}. Check the path and try again.")
+
+
+class PackageMissing(LeptonError):
+    """A feature needs a package that isn't installed here."""
+
+    code = "package_missing"
+
+    def __init__(self, package: str, needed_for: str, install: str) -> None:
+        super().__init__(f"{needed_for} needs the package {package!r}, which isn't installed here. Run: {install}")
+        self.package = package
+
+
+# --- plugins -----------------------------------------------------------------------------------
+
+
+class UnknownPlugin(LeptonError):
+    """No loaded plugin offers this name."""
+
+    code = "unknown_plugin"
+
+    def __init__(self, family: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"No plugin offers the {family} {name!r}.{nearest(name, known)} `lepton plugins` lists them.")
+
+
+class PluginClash(LeptonError):
+    """Two distributions offer the same name in the same family."""
+
+    code = "plugin_clash"
+
+    def __init__(self, family: str, name: str, providers: Sequence[str]) -> None:
+        super().__init__(
+            f"The {family} {name!r} is offered by {' and by '.join(providers)}. "
+            f"Names are unique: uninstall one of the two, or ask its author to rename it."
+        )
+
+
+class PluginInvalid(LeptonError):
+    """A plugin's hook returned something that isn't the record that the hook asks for."""
+
+    code = "plugin_invalid"
+
+    def __init__(self, plugin: str, hook: str, found: object, expected: str) -> None:
+        super().__init__(f"Plugin {plugin!r}, hook {hook}: returned {found!r}, expected {expected}.")
+
+
+# --- registry ----------------------------------------------------------------------------------
+
+
+class RegistryUnreachable(LeptonError):
+    """The registry did not answer."""
+
+    code = "registry_unreachable"
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"The registry at {uri} doesn't answer: {reason}. "
+            f"Check the address (--registry, or MLFLOW_TRACKING_URI) and that the server runs."
+        )
+
+
+class RegistryReadOnly(LeptonError):
+    """A write that the registry refused for lack of permission."""
+
+    code = "registry_read_only"
+
+    def __init__(self, uri: str, action: str) -> None:
+        super().__init__(
+            f"The registry at {uri} doesn't let you {action}: permission denied. "
+            f"Reading still works; ask for EDIT permission, or write to a registry of your own with --registry."
+        )
+
+
+class ModelNotFound(LeptonError):
+    """No registered model of this name."""
+
+    code = "model_not_found"
+    http_status = 404
+
+    def __init__(self, model: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"No registered model {model!r}.{nearest(model, known)} `lepton list` shows what there is.")
+
+
+class VersionNotFound(LeptonError):
+    """The model has no version of this number or label."""
+
+    code = "version_not_found"
+    http_status = 404
+
+    def __init__(self, model: str, version: str, known: Sequence[str]) -> None:
+        shown = ", ".join(known) if known else "none"
+        super().__init__(f"Model {model!r} has no version {version!r}. Versions: {shown}.")
+
+
+class LabelTaken(LeptonError):
+    """A label that already names another version of the model."""
+
+    code = "label_taken"
+
+    def __init__(self, model: str, label: str, version: str) -> None:
+        super().__init__(
+            f"Model {model!r} already has the label {label!r} (version {version}). "
+            f"Nothing was registered. Choose another label, or delete that version first."
+        )
+
+
+class DigestMismatch(LeptonError):
+    """Files whose digest isn't the recorded one."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, what: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{what}: the files' digest is {found[:19]}…, expected {expected[:19]}…. They changed after they "
+            f"were recorded; evaluate and plan again, or restore the recorded files."
+        )
+
+
+class RecordMismatch(LeptonError):
+    """A record in the registry that speaks of another model, version or digest than where it was found."""
+
+    code = "record_mismatch"
+
+    def __init__(self, where: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{where} holds a record of {found}, expected one of {expected}. It was probably copied with its "
+            f"tags; it is not used. Evaluate this version to give it a record of its own."
+        )
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+
+class ColumnMissing(LeptonError):
+    """A table lacks a column that was named."""
+
+    code = "column_missing"
+
+    def __init__(self, column: str, purpose: str, columns: Iterable[str]) -> None:
+        super().__init__(f"The {purpose} column {column!r} isn't in the data.{nearest(column, columns)}")
+
+
+class ReportMissing(LeptonError):
+    """An operation that needs an evaluation report found none."""
+
+    code = "report_missing"
+
+    def __init__(self, model: str, version: str | None = None) -> None:
+        name = f"Version {version} of model {model!r}" if version else f"Model {model!r}"
+        super().__init__(
+            f"{name} has no evaluation report. Run: lepton evaluate {model} --data FILE --target COL --task TASK"
+        )
+
+
+class OutputUnavailable(LeptonError):
+    """A version that can't give the kind of output asked for."""
+
+    code = "output_unavailable"
+
+    def __init__(self, version: str, wanted: str, found: str) -> None:
+        super().__init__(f"Version {version} can't give output {wanted!r}: it returns {found}.")
+
+
+class ModelFailed(LeptonError):
+    """A version that failed to load or to predict."""
+
+    code = "model_failed"
+    http_status = 500
+
+    def __init__(self, version: str, action: str, reason: str) -> None:
+        super().__init__(f"Version {version} failed to {action}: {reason}")
+
+
+class TrustRequired(LeptonError):
+    """A format that carries code, without leave to load it."""
+
+    code = "trust_required"
+
+    def __init__(self, version: str, format: str) -> None:
+        super().__init__(
+            f"Version {version} is stored as {format}, a format that runs code when it is loaded. "
+            f"If you trust who wrote it, pass --trust pickle; else register it as ONNX or skops."
+        )
+
+
+# --- planning ----------------------------------------------------------------------------------
+
+
+class SpecInvalid(LeptonError):
+    """A plan file that isn't valid; the message lists each place with what was expected."""
+
+    code = "spec_invalid"
+
+
+class NoArmLeft(LeptonError):
+    """Every version was rejected."""
+
+    code = "no_arm_left"
+    exit_code = 1
+
+    def __init__(self, model: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"No version of {model!r} can be planned: " + "; ".join(reasons) + ".")
+
+
+class Infeasible(LeptonError):
+    """No allocation meets the constraints."""
+
+    code = "infeasible"
+    exit_code = 1
+
+
+class PlanNotFound(LeptonError):
+    """No such plan revision, or none in force."""
+
+    code = "plan_not_found"
+    http_status = 404
+
+    def __init__(self, model: str, revision: str | None = None) -> None:
+        which = f"no plan revision {revision}" if revision else "no plan in force"
+        super().__init__(f"Model {model!r} has {which}. `lepton history {model}` lists the revisions.")
+
+
+class PlanStale(LeptonError):
+    """The plan in force isn't the parent of the one to be promoted."""
+
+    code = "plan_stale"
+    exit_code = 1
+
+    def __init__(self, model: str, revision: str, parent: str, in_force: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was planned on top of {parent}, but {in_force} is in force now. "
+            f"Plan again, or pass --force to put it in force all the same."
+        )
+
+
+class PromotionLost(LeptonError):
+    """Another promotion was written at the same time and stands."""
+
+    code = "promotion_lost"
+    exit_code = 1
+
+    def __init__(self, model: str, revision: str, winner: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was not put in force: {winner} was promoted at the same time and "
+            f"stands. Plan again on top of it."
+        )
+
+
+# --- serving -----------------------------------------------------------------------------------
+
+
+class DirectoryInvalid(LeptonError):
+    """A deployment directory that can't be served."""
+
+    code = "directory_invalid"
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path} is not a deployment directory that can be used: {reason}. `lepton pull` makes one.")
+
+
+class RequestInvalid(LeptonError):
+    """A request that doesn't fit the protocol or the signature."""
+
+    code = "request_invalid"
+
+
+class Forbidden(LeptonError):
+    """A request that the guard refused."""
+
+    code = "forbidden"
+    http_status = 403

@@ -1,0 +1,1 @@
+"""The records that flow through Lepton: spec → plan → artefact → decision."""

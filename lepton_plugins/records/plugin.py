@@ -1,0 +1,90 @@
+"""What plugins offer: light records that name their target as an import string, resolved on first use."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from lepton_plugins.errors import PackageMissing
+from lepton_plugins.records.record import Record
+
+
+def _import_string(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        raise ValueError(f"found {value!r}, expected an import string such as 'package.module:Name'")
+    return value
+
+
+def _plugin_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_+.-]{0,63}", value):
+        raise ValueError(f"found {value!r}, expected a short lower-case name such as 'segment_best'")
+    return value
+
+
+ImportString = Annotated[str, AfterValidator(_import_string)]
+PluginName = Annotated[str, AfterValidator(_plugin_name)]
+
+
+class Offer(Record):
+    """One thing a plugin offers: its name, one line about it, and where it is."""
+
+    name: PluginName
+    summary: str
+    target: ImportString
+    requires: tuple[str, ...] = ()
+    """Import names that must be installed before the target can be used."""
+    install: str = ""
+    """What to run when one of them is missing."""
+
+    def load(self) -> Any:
+        """The object behind the import string. A missing package is one clear error."""
+        module, name = self.target.split(":")
+        try:
+            return getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in self.requires:
+                raise PackageMissing(package, f"{self.name!r}", self.install or f"pip install {package}") from error
+            raise
+
+
+class RegistryOffer(Offer):
+    """A registry, by URI scheme. Target: callable(uri: str) -> lepton_plugins.registry.Registry."""
+
+    schemes: tuple[str, ...]
+
+
+class EvaluatorOffer(Offer):
+    """Something that adds to an evaluation. Target: lepton_plugins.evaluation.evaluator.Evaluator."""
+
+
+class PolicyOffer(Offer):
+    """A selection policy. Target: a subclass of lepton_plugins.routing.policy.SelectionPolicy."""
+
+
+class SolverOffer(Offer):
+    """A solver for the allocation. Target: lepton_plugins.planning.solver.Solver."""
+
+    exact: bool = False
+
+
+class BackendOffer(Offer):
+    """What loads and runs a version. Target: lepton_plugins.routing.backend.Backend.
+
+    Backends are asked in order of `priority`, highest first; the first that can run a version does.
+    """
+
+    priority: int = 0
+
+
+class TargetOffer(Offer):
+    """What a deployment directory is rendered for. Target: lepton_plugins.target.Target."""
+
+
+class StoreOffer(Offer):
+    """Where decisions and learning state are kept, by URI scheme. Target: lepton_plugins.routing.store.open."""
+
+    schemes: tuple[str, ...]

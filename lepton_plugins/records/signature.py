@@ -1,0 +1,36 @@
+"""What a model version takes and gives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lepton_plugins.records.record import Record
+
+
+class Field(Record):
+    """One input or output: a column, or a tensor.
+
+    `dtype` is numpy's name ("float64", "int64", "bool", "str", "bytes", "datetime64[ns]", "object").
+    `shape` is per request, batch axis first, -1 for any length; a column has shape (-1,).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = (-1,)
+    required: bool = True
+
+
+class Signature(Record):
+    """Inputs and outputs of a version.
+
+    `layout` says how a request names the inputs: "columns" (a table: one value a row and name) or
+    "tensors" (arrays by name). An empty `outputs` means that the version doesn't say.
+    """
+
+    layout: Literal["columns", "tensors"] = "columns"
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...] = ()
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.inputs)

@@ -1,0 +1,59 @@
+"""What a backend is: it looks at a version's files, loads them and runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.record import Record
+from lepton_plugins.records.signature import Signature
+
+
+class Inspection(Record):
+    """What can be said of a version's files without loading them."""
+
+    format: str
+    """How they are stored: "onnx", "skops", "pickle", "cloudpickle", "torchscript", "code" …"""
+    carries_code: bool
+    """Whether loading runs code from the files: such formats load only with `--trust pickle`."""
+    signature: Signature | None = None
+    missing: tuple[str, ...] = ()
+    """Import names that loading needs and that aren't installed here."""
+    install: str = ""
+    """What to run to get them."""
+
+
+class LoadedModel(Protocol):
+    """A version ready to answer. `predict` is called from several threads at once."""
+
+    signature: Signature | None
+    classes: tuple[str, ...]
+    """Class names in the order of the probability columns, where the model knows them."""
+
+    def predict(self, columns: Mapping[str, NDArray[Any]], output: OutputKind) -> NDArray[Any]:
+        """Answer `rows` rows; shapes and dtypes by kind are in `records.output`.
+
+        `columns` maps the signature's input names to arrays with the batch axis first. A kind that the
+        model can't give raises OutputUnavailable; whatever else it raises is the model's failure.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """Made without arguments. `inspect` imports no loader and reads small files only."""
+
+    name: str
+
+    def inspect(self, path: Path) -> Inspection | None:
+        """What the files at `path` are; None if this backend doesn't run their kind."""
+        ...
+
+    def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
+        """Load the files; the caller has checked their digest and the leave to load their format."""
+        ...

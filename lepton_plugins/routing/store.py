@@ -1,0 +1,93 @@
+"""What a store is: decisions go in as blocks, feedback finds its decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.records.decision import Decision, Feedback
+
+
+@dataclass(slots=True)
+class DecisionBlock:
+    """The decisions of one request, by column. Indices into `arms` where arms are meant; -1 is none."""
+
+    request: str
+    time: float
+    plan: str
+    arms: Sequence[str]
+    keys: Sequence[str | None] | None
+    """Keyed hashes, one a row; None if the plan has no sticky key."""
+    context: Mapping[str, NDArray[Any]]
+    chosen: NDArray[np.intp]
+    served: NDArray[np.intp]
+    cells: NDArray[np.intp]
+    vectors: NDArray[np.float64]
+    draws: NDArray[np.uint64]
+    reasons: Sequence[str]
+    segments: Sequence[str | None]
+    forced: bool = False
+    fallback: Sequence[str | None] | None = None
+    shadows: tuple[str, ...] = ()
+    state: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def row(self, index: int) -> Decision:
+        """One row as a record."""
+        cell = int(self.cells[index])
+        return Decision(
+            id=f"{self.request}/{index}",
+            time=self.time,
+            plan=self.plan,
+            key=self.keys[index] if self.keys is not None else None,
+            context={name: _plain(column[index]) for name, column in self.context.items()},
+            segment=self.segments[cell],
+            chosen=self.arms[int(self.chosen[index])],
+            served=self.arms[int(self.served[index])],
+            propensity=tuple(self.vectors[cell].tolist()),
+            draw=int(self.draws[index]),
+            state=self.state,
+            reason=self.reasons[cell],
+            forced=self.forced,
+            fallback=self.fallback[index] if self.fallback is not None else None,
+            shadows=self.shadows,
+        )
+
+    def rows(self) -> Iterator[Decision]:
+        return (self.row(index) for index in range(len(self)))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+class FeedbackReceipt(NamedTuple):
+    """What became of a batch of feedback; `unknown` lists decision ids that the store doesn't know."""
+
+    stored: int
+    duplicates: int
+    unknown: Sequence[str]
+
+
+class DecisionLog(Protocol):
+    """Where decisions go. `append` returns at once: a bounded queue that counts what it must drop."""
+
+    dropped: int
+
+    def append(self, block: DecisionBlock) -> None: ...
+
+    def feedback(self, items: Sequence[Feedback]) -> FeedbackReceipt:
+        """Store feedback with its decisions; the first for a decision counts, later ones are duplicates."""
+        ...
+
+    def flush(self) -> None:
+        """Everything appended so far is on its way to be durable when this returns."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,26 @@
+"""What a target is: something that a deployment directory is rendered for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from lepton_plugins.records.plan import DeploymentPlan
+
+
+class Target(Protocol):
+    """Renders a deployment directory. Two runs on the same input give the same bytes."""
+
+    #: The target's own options (`--option key=value`), strict.
+    Options: type[BaseModel]
+
+    def render(self, plan: DeploymentPlan, directory: Path, to: Path, options: BaseModel) -> Sequence[Path]:
+        """Write the target's files below `to` (empty); returns them, relative, sorted."""
+        ...
+
+    def missing(self) -> Mapping[str, str]:
+        """What isn't installed here that using the result needs: package → how to install it."""
+        ...

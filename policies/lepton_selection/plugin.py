@@ -1,0 +1,22 @@
+"""The selection policies: which version answers a request."""
+
+from __future__ import annotations
+
+from lepton_plugins import hookimpl
+from lepton_plugins.records.plugin import PolicyOffer
+
+
+@hookimpl
+def lepton_policies() -> list[PolicyOffer]:
+    return [
+        PolicyOffer(
+            name="segment_best",
+            summary="In each segment the version that is provably better there, else the default",
+            target="lepton_selection.segment_best:SegmentBest",
+        ),
+        PolicyOffer(
+            name="weighted",
+            summary="Fixed shares, assigned by a stable slot table",
+            target="lepton_selection.weighted:Weighted",
+        ),
+    ]
