@@ -32,6 +32,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Known: {shown}."
 
 
+def _shown(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(repr(name) for name in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class InvalidInput(LeptonError):
     """An argument, a file or a field that cannot be used as given; the message carries the facts."""
 
@@ -184,6 +188,151 @@ class ColumnMissing(LeptonError):
 
     def __init__(self, column: str, purpose: str, columns: Iterable[str]) -> None:
         super().__init__(f"The {purpose} column {column!r} isn't in the data.{nearest(column, columns)}")
+
+
+class DataUnreadable(LeptonError):
+    """A file that isn't the table that its name says."""
+
+    code = "data_unreadable"
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path} can't be read as a table: {reason}. Expected parquet, csv or jsonl.")
+
+
+class DataEmpty(LeptonError):
+    """A table without a row that could be evaluated."""
+
+    code = "data_empty"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"There is nothing to evaluate in {name}: {reason}. Expected at least one labelled row.")
+
+
+class OneClassOnly(LeptonError):
+    """A classification target in which all rows have the same class."""
+
+    code = "one_class_only"
+
+    def __init__(self, target: str, value: str, rows: int) -> None:
+        super().__init__(
+            f"The target {target!r} has one class only: all {rows} labelled rows are {value!r}. "
+            f"Classification needs at least two; take data that holds both, or check the column."
+        )
+
+
+class TargetInvalid(LeptonError):
+    """A target column whose values don't fit the task."""
+
+    code = "target_invalid"
+
+    def __init__(self, target: str, task: str, found: str, expected: str) -> None:
+        super().__init__(f"The target {target!r} doesn't fit task {task!r}: found {found}, expected {expected}.")
+
+
+class TooManySlices(LeptonError):
+    """A slicing with more values than a report can hold with sense."""
+
+    code = "too_many_slices"
+
+    def __init__(self, by: str, found: int, limit: int, hint: str) -> None:
+        super().__init__(f"Slicing by {by!r} gives {found} slices, at most {limit} are kept. {hint}")
+
+
+class ColumnReserved(LeptonError):
+    """A column of the data whose name is taken in the file of predictions."""
+
+    code = "column_reserved"
+
+    def __init__(self, column: str) -> None:
+        super().__init__(
+            f"The column {column!r} can't be kept beside the predictions: its name is taken there. "
+            f"Rename it in the data."
+        )
+
+
+class ClassesDiffer(LeptonError):
+    """A version whose classes aren't those of the target."""
+
+    code = "classes_differ"
+
+    def __init__(self, version: str, found: Sequence[str], expected: Sequence[str]) -> None:
+        super().__init__(
+            f"Version {version} answers with the classes {_shown(found)}; the data's are {_shown(expected)}. "
+            f"Label the data as the model was trained, or register a model of these classes."
+        )
+
+
+class OutputInvalid(LeptonError):
+    """Predictions that can't be used: wrong shape, NaN or infinite."""
+
+    code = "output_invalid"
+
+    def __init__(self, version: str, found: str, expected: str) -> None:
+        super().__init__(f"Version {version} returned {found}; expected {expected}.")
+
+
+class InputInvalid(LeptonError):
+    """Data that can't be brought to what a version's signature asks for."""
+
+    code = "input_invalid"
+
+    def __init__(self, version: str, column: str, found: str, expected: str) -> None:
+        super().__init__(f"Version {version}, input {column!r}: found {found}; expected {expected}.")
+
+
+class InputsMissing(LeptonError):
+    """Inputs of a version's signature that the data lacks."""
+
+    code = "inputs_missing"
+
+    def __init__(self, version: str, missing: Sequence[str], columns: Iterable[str]) -> None:
+        hint = nearest(missing[0], columns) if len(missing) == 1 else ""
+        super().__init__(
+            f"Version {version} needs the input{'s' if len(missing) > 1 else ''} {_shown(missing)}, "
+            f"which the data lacks.{hint}"
+        )
+
+
+class BackendMissing(LeptonError):
+    """Files that no backend runs."""
+
+    code = "backend_missing"
+
+    def __init__(self, version: str, backends: Iterable[str]) -> None:
+        super().__init__(
+            f"No backend runs the files of version {version}. Asked: {', '.join(backends) or 'none'}. "
+            f"`lepton doctor` says what is installed."
+        )
+
+
+class TimedOut(LeptonError):
+    """A version that took longer than it may."""
+
+    code = "timed_out"
+
+    def __init__(self, version: str, action: str, seconds: float) -> None:
+        super().__init__(f"Version {version} didn't {action} within {seconds:g} s and was given up.")
+
+
+class ProcessDied(LeptonError):
+    """A version that took its process down."""
+
+    code = "process_died"
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(f"Version {version} took its process down when it was loaded and run: {reason}.")
+
+
+class NothingToCompare(LeptonError):
+    """No two reports on the same data."""
+
+    code = "nothing_to_compare"
+
+    def __init__(self, model: str, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"No version of {model!r} has a report to compare: {'; '.join(reasons) or 'it has no versions'}. "
+            f"Run: lepton evaluate {model} --data FILE --target COL --task TASK"
+        )
 
 
 class ReportMissing(LeptonError):
