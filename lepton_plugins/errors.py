@@ -94,6 +94,18 @@ class PluginInvalid(LeptonError):
         super().__init__(f"Plugin {plugin!r}, hook {hook}: returned {found!r}, expected {expected}.")
 
 
+class TargetBroken(LeptonError):
+    """What a plugin offers can't be imported, though its packages are there."""
+
+    code = "target_broken"
+
+    def __init__(self, name: str, target: str, reason: str) -> None:
+        super().__init__(
+            f"The plugin's {name!r} can't be imported from {target}: {reason}. "
+            f"`lepton plugins` tells which distribution it comes from; tell its author."
+        )
+
+
 # --- registry ----------------------------------------------------------------------------------
 
 

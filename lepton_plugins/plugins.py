@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from time import perf_counter
 from typing import Any
 
 import pluggy
@@ -44,13 +45,15 @@ FAMILIES: dict[str, tuple[str, type[Offer]]] = {
 
 @dataclass
 class PluginStatus:
-    """One plugin as `lepton plugins` shows it."""
+    """One plugin as `lepton plugins` shows it: where it comes from, what it offers, or why it failed."""
 
     name: str
     distribution: str
     version: str
     offers: dict[str, list[Offer]] = field(default_factory=dict)
     error: str | None = None
+    seconds: float = 0.0
+    """How long importing and asking it took."""
 
     @property
     def provider(self) -> str:
@@ -73,31 +76,41 @@ class Plugins:
     def load_entry_points(self, found: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> None:
         for entry, distribution in _entry_points() if found is None else found:
             status = PluginStatus(entry.name, distribution.name, distribution.version)
-            if (other := self.statuses.get(entry.name)) is not None:
-                if other.distribution != status.distribution:
-                    raise PluginClash("plugin", entry.name, [other.provider, status.provider])
+            other = self.statuses.get(entry.name)
+            if other is not None and other.distribution == status.distribution:
                 continue  # The same distribution seen twice on sys.path (an editable install beside a wheel).
+            if other is not None:
+                # An entry point's name is a label; only what plugins *offer* must have unique names.
+                status.name = f"{entry.name} ({distribution.name})"
             self._add(status, entry)
 
     def register(self, plugin: object, name: str, distribution: str = "(this process)") -> PluginStatus:
         status = PluginStatus(name, distribution, "")
+        if name in self.statuses:
+            raise PluginClash("plugin", name, [self.statuses[name].provider, status.provider])
         self._add(status, plugin)
         return status
 
     def _add(self, status: PluginStatus, source: EntryPoint | object) -> None:
         self.statuses[status.name] = status
         self._gathered.clear()
+        started = perf_counter()
         try:
             plugin = source.load() if isinstance(source, EntryPoint) else source
             self._manager.register(plugin, name=status.name)
             self._manager.check_pending()
-            self._gather_from(status)
-        except Exception as error:  # Whatever a stranger's module raises is theirs: show it, go on.
-            status.error = f"{type(error).__name__}: {error}"
+            status.offers = self._gather_from(status)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # A stranger's module may even exit, or panic in its extension module.
+            status.error = _reason(error)
             if self._manager.has_plugin(status.name):
                 self._manager.unregister(name=status.name)
+        status.seconds = perf_counter() - started
 
-    def _gather_from(self, status: PluginStatus) -> None:
+    def _gather_from(self, status: PluginStatus) -> dict[str, list[Offer]]:
+        """The one funnel: ask each offering hook of one plugin, check every record."""
+        gathered: dict[str, list[Offer]] = {}
         for family, (hook_name, record) in FAMILIES.items():
             for implementation in getattr(self._manager.hook, hook_name).get_hookimpls():
                 if implementation.plugin_name != status.name:
@@ -105,10 +118,25 @@ class Plugins:
                 offers = implementation.function()
                 if not isinstance(offers, Sequence) or isinstance(offers, str):
                     raise PluginInvalid(status.name, hook_name, offers, f"a list of {record.__name__}")
+                names = set()
                 for offer in offers:
                     if not isinstance(offer, record):
                         raise PluginInvalid(status.name, hook_name, offer, f"a {record.__name__}")
-                status.offers.setdefault(family, []).extend(offers)
+                    if offer.name in names:
+                        raise PluginInvalid(status.name, hook_name, offer.name, "each name once")
+                    names.add(offer.name)
+                gathered[family] = list(offers)
+        return gathered
+
+    def clashes(self) -> list[PluginClash]:
+        """Every name clash among the loaded plugins; empty where all is well."""
+        found = []
+        for family in FAMILIES:
+            try:
+                self._family(family)
+            except PluginClash as clash:
+                found.append(clash)
+        return found
 
     def offers(self, family: str) -> dict[str, Offer]:
         """All offers of a family by name, sorted; two plugins with one name raise PluginClash."""
@@ -146,23 +174,37 @@ class Plugins:
     def by_scheme(self, family: str, uri: str) -> Offer:
         """The registry or store whose schemes hold the URI's; a bare path has the scheme `file`."""
         scheme = uri.partition(":")[0].lower() if "://" in uri or uri.startswith("databricks") else "file"
-        known: set[str] = set()
-        for offer in self.offers(family).values():
-            schemes = getattr(offer, "schemes", ())
-            known.update(schemes)
-            if scheme in schemes or scheme.partition("+")[0] in schemes:
-                return offer
-        raise InvalidInput(
-            f"No {family} plugin handles {uri!r} (scheme {scheme!r}). Schemes: {', '.join(sorted(known)) or 'none'}."
-        )
+        offers = self.offers(family)
+        # `postgresql+psycopg2://` is `postgresql://` with a driver.
+        wanted = {scheme, scheme.partition("+")[0]}
+        found = [offer for offer in offers.values() if wanted & set(getattr(offer, "schemes", ()))]
+        if len(found) > 1:
+            providers = [f"{offer.name!r} of {self.provider(family, offer.name).provider}" for offer in found]
+            raise PluginClash(f"{family} for the scheme", scheme, providers)
+        if not found:
+            known = sorted({known for offer in offers.values() for known in getattr(offer, "schemes", ())})
+            raise InvalidInput(
+                f"No {family} plugin handles {uri!r} (scheme {scheme!r}). Schemes: {', '.join(known) or 'none'}."
+            )
+        return found[0]
 
     def tell(self, event: Event) -> None:
         """Pass an event to every plugin; one that raises is logged and stops nothing."""
         for implementation in self._manager.hook.lepton_event.get_hookimpls():
             try:
                 implementation.function(event)
-            except Exception:
-                logger.exception("plugin %r failed on event %r", implementation.plugin_name, event.kind)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                trace = error if logger.isEnabledFor(logging.DEBUG) else None
+                reason = _reason(error)
+                logger.error("plugin %r failed on %r: %s", implementation.plugin_name, event.kind, reason, exc_info=trace)
+
+
+def _reason(error: BaseException) -> str:
+    """One line for `lepton plugins`: the error's class and what it says."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from lepton_plugins.errors import PackageMissing
+from lepton_plugins.errors import PackageMissing, TargetBroken
 from lepton_plugins.records.record import Record
 
 
@@ -40,7 +41,7 @@ class Offer(Record):
     """What to run when one of them is missing."""
 
     def load(self) -> Any:
-        """The object behind the import string. A missing package is one clear error."""
+        """The object behind the import string. PackageMissing or TargetBroken where it can't be had."""
         module, name = self.target.split(":")
         try:
             return getattr(import_module(module), name)
@@ -48,7 +49,13 @@ class Offer(Record):
             package = (error.name or "").partition(".")[0]
             if package in self.requires:
                 raise PackageMissing(package, f"{self.name!r}", self.install or f"pip install {package}") from error
-            raise
+            raise TargetBroken(self.name, self.target, f"no module {error.name!r}") from error
+        except Exception as error:
+            raise TargetBroken(self.name, self.target, f"{type(error).__name__}: {error}") from error
+
+    def missing(self) -> tuple[str, ...]:
+        """Those of `requires` that aren't installed here; nothing is imported."""
+        return tuple(package for package in self.requires if find_spec(package) is None)
 
 
 class RegistryOffer(Offer):
