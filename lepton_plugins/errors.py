@@ -36,6 +36,12 @@ def _shown(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(repr(name) for name in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _shown(names: Iterable[str], limit: int = 12) -> str:
+    """The first names of many, or `nothing`."""
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:limit]) + (", …" if len(listed) > limit else "") if listed else "nothing"
+
+
 class InvalidInput(LeptonError):
     """An argument, a file or a field that cannot be used as given; the message carries the facts."""
 
@@ -466,9 +472,166 @@ class DirectoryInvalid(LeptonError):
 
 
 class RequestInvalid(LeptonError):
-    """A request that doesn't fit the protocol or the signature."""
+    """A request that doesn't fit the protocol or the signature; `field` and `expected` go into the answer."""
 
     code = "request_invalid"
+
+    def __init__(self, found: str, *, field: str | None = None, expected: str | None = None) -> None:
+        super().__init__(f"{found}; expected {expected}." if expected else found)
+        self.field = field
+        self.expected = expected
+
+
+class InputMissing(RequestInvalid):
+    """A request without an input that the signature requires."""
+
+    code = "input_missing"
+
+    def __init__(self, field: str, given: Iterable[str], expected: str) -> None:
+        super().__init__(f"Input {field!r} is missing: found {_shown(given)}", field=field, expected=expected)
+
+
+class InputUnknown(RequestInvalid):
+    """A request with an input that the signature doesn't know."""
+
+    code = "input_unknown"
+
+    def __init__(self, field: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"Input {field!r} isn't in the signature.{nearest(field, known)}",
+            field=field,
+        )
+        self.expected = _shown(known)
+
+
+class InputInvalid(RequestInvalid):
+    """An input whose type, shape or values don't fit the signature."""
+
+    code = "input_invalid"
+
+    def __init__(self, field: str, found: str, expected: str) -> None:
+        super().__init__(f"Input {field!r}: found {found}", field=field, expected=expected)
+
+
+class TooManyRows(RequestInvalid):
+    """A request with more rows than the server takes."""
+
+    code = "too_many_rows"
+    http_status = 413
+
+    def __init__(self, found: int, limit: int) -> None:
+        super().__init__(f"Found {found} rows in one request", expected=f"at most {limit}: split the request")
+
+
+class BodyTooLarge(RequestInvalid):
+    """A request body beyond the limit, told by its length or counted while it arrives."""
+
+    code = "body_too_large"
+    http_status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("The request's body is too large", expected=f"at most {limit} bytes")
+
+
+class BodyTooSlow(RequestInvalid):
+    """A request body that didn't arrive in time."""
+
+    code = "body_too_slow"
+    http_status = 408
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("The request's body didn't arrive in time", expected=f"all of it within {seconds:g} s")
+
+
+class MediaTypeUnsupported(RequestInvalid):
+    """A body in a media type or encoding that the route doesn't take."""
+
+    code = "media_type_unsupported"
+    http_status = 415
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(f"Found the content type or encoding {found!r}", expected=expected)
+
+
+class RouteNotFound(LeptonError):
+    """No route of this path."""
+
+    code = "route_not_found"
+    http_status = 404
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No such route. Try GET /v2, POST /v2/models/{model}/infer or POST /invocations.")
+
+
+class MethodNotAllowed(LeptonError):
+    """A route that exists, asked with another method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+    def __init__(self, found: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"Found method {found}, expected {' or '.join(allowed)}.")
+        self.allowed = tuple(allowed)
+
+
+class TokenRequired(LeptonError):
+    """A route that needs the bearer token, asked without it or with another."""
+
+    code = "token_required"
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__("This needs the server's token: send the header 'Authorization: Bearer TOKEN'.")
+
+
+class Overloaded(LeptonError):
+    """More requests at once than the server takes."""
+
+    code = "overloaded"
+    http_status = 503
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests are being answered already. Try again in a second.")
+
+
+class NotReady(LeptonError):
+    """A server that has no plan loaded yet."""
+
+    code = "not_ready"
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The server is starting: no plan is loaded yet. Try again in a second.")
+
+
+class AddressTaken(LeptonError):
+    """A port that another process listens on."""
+
+    code = "address_taken"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"Can't listen on {host}:{port}: {reason}. Stop the other server, or pass another --port.")
+
+
+class PointerInvalid(LeptonError):
+    """A state directory whose pointer names no revision."""
+
+    code = "pointer_invalid"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The pointer file `current` holds {found!r}, expected 'revisions/<sha256 of the plan>'. "
+            f"Remove it and start `lepton serve NAME` again."
+        )
+
+
+class FollowerFailed(LeptonError):
+    """The process that follows the registry brought no plan to start with."""
+
+    code = "follower_failed"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"No plan of {model!r} could be pulled: {reason}")
 
 
 class Forbidden(LeptonError):
