@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class LeptonError(Exception):
@@ -137,6 +138,91 @@ class RegistryReadOnly(LeptonError):
             f"The registry at {uri} doesn't let you {action}: permission denied. "
             f"Reading still works; ask for EDIT permission, or write to a registry of your own with --registry."
         )
+
+
+class RegistryForbidden(LeptonError):
+    """A read that the registry refused."""
+
+    code = "registry_forbidden"
+
+    def __init__(self, uri: str, action: str, reason: str) -> None:
+        super().__init__(
+            f"The registry at {uri} doesn't let you {action}: {reason}. "
+            f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN), or ask for "
+            f"READ permission."
+        )
+
+
+class RegistryFailed(LeptonError):
+    """The registry answered, but with an error of its own."""
+
+    code = "registry_failed"
+
+    def __init__(self, uri: str, action: str, reason: str) -> None:
+        super().__init__(f"The registry at {uri} failed to {action}: {reason}")
+
+
+class RecordDeleted(LeptonError):
+    """A place of Lepton's records that somebody deleted in the registry."""
+
+    code = "record_deleted"
+
+    def __init__(self, what: str, restore: str) -> None:
+        super().__init__(f"{what} was deleted in the registry. Restore it ({restore}), or run `lepton purge` to start anew.")
+
+
+class LabelAmbiguous(LeptonError):
+    """A label that several versions carry, because tags were edited by hand."""
+
+    code = "label_ambiguous"
+
+    def __init__(self, model: str, label: str, versions: Sequence[str]) -> None:
+        super().__init__(
+            f"The label {label!r} of model {model!r} is carried by versions {', '.join(versions)}, expected one. "
+            f"Name the version by its number, or correct the tag lepton.label."
+        )
+
+
+class UnknownFramework(LeptonError):
+    """A framework that Lepton has no layout for."""
+
+    code = "unknown_framework"
+
+    def __init__(self, framework: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"Unknown framework {framework!r}.{nearest(framework, known)} A model of any other framework is "
+            f"registered from an MLflow model directory (`mlflow.<flavor>.save_model`, `mlflow.pyfunc.save_model`)."
+        )
+
+
+class FrameworkUnclear(LeptonError):
+    """Files from which the framework can't be told."""
+
+    code = "framework_unclear"
+
+    def __init__(self, path: object, found: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"{path}: the framework can't be told from these files: {found}. "
+            f"Name it with --framework: {', '.join(sorted(known))}."
+        )
+
+
+class FrameworkMismatch(LeptonError):
+    """Files that aren't what the named framework stores."""
+
+    code = "framework_mismatch"
+
+    def __init__(self, path: object, framework: str, found: str, expected: str) -> None:
+        super().__init__(f"{path}: found {found}, expected {expected} for the framework {framework!r}.")
+
+
+class RecordTooLong(LeptonError):
+    """A value beyond what the registry stores in its place."""
+
+    code = "record_too_long"
+
+    def __init__(self, what: str, found: int, limit: int) -> None:
+        super().__init__(f"{what}: found {found:,} characters, expected at most {limit:,}. Shorten it.")
 
 
 class ModelNotFound(LeptonError):
@@ -370,8 +456,9 @@ class OutputUnavailable(LeptonError):
 
     code = "output_unavailable"
 
-    def __init__(self, version: str, wanted: str, found: str) -> None:
-        super().__init__(f"Version {version} can't give output {wanted!r}: it returns {found}.")
+    def __init__(self, version: str | None, wanted: str, found: str) -> None:
+        name = f"Version {version}" if version else "The version"
+        super().__init__(f"{name} can't give output {wanted!r}: it returns {found}.")
 
 
 class ModelFailed(LeptonError):
@@ -382,6 +469,30 @@ class ModelFailed(LeptonError):
 
     def __init__(self, version: str, action: str, reason: str) -> None:
         super().__init__(f"Version {version} failed to {action}: {reason}")
+
+
+class ModelFilesInvalid(LeptonError):
+    """A version's files that contradict themselves or reach outside their directory."""
+
+    code = "model_files_invalid"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"The model files at {path.name!r} can't be used: {reason}. Register the model again.")
+
+
+class FormatUnknown(LeptonError):
+    """Files that no backend runs."""
+
+    code = "format_unknown"
+
+    def __init__(self, path: Path, backend: str | None = None) -> None:
+        who = f"The backend {backend!r} doesn't run" if backend else "No backend runs"
+        names = sorted(file.name for file in path.iterdir())[:6] if path.is_dir() else [path.name]
+        super().__init__(
+            f"{who} these files: found {', '.join(names) or 'an empty directory'}, expected an MLflow model "
+            f"directory (with an MLmodel file), or a file *.onnx, *.skops, *.joblib, *.pkl. "
+            f"`lepton plugins` lists the backends."
+        )
 
 
 class TrustRequired(LeptonError):
@@ -415,11 +526,143 @@ class NoArmLeft(LeptonError):
         super().__init__(f"No version of {model!r} can be planned: " + "; ".join(reasons) + ".")
 
 
+class PlanFileTooLarge(LeptonError):
+    """A plan file beyond what anyone writes by hand."""
+
+    code = "plan_file_too_large"
+
+    def __init__(self, path: object, size: int, limit: int) -> None:
+        super().__init__(f"{path}: found {size:,} bytes, expected a plan file of at most {limit:,} bytes.")
+
+
+class MetricNotOptimisable(LeptonError):
+    """An objective that isn't a mean over rows, so that rows can't be routed by it."""
+
+    code = "metric_not_optimisable"
+
+    def __init__(self, metric: str, task: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"objective.metric: found {metric!r}, expected a metric of {task} that is a mean over rows."
+            f"{nearest(metric, known)} Others (AUC, F1 …) are shown by `lepton compare`, not optimised."
+        )
+
+
+class ArmMissing(LeptonError):
+    """A version that the plan file gives a part to, but that isn't among the versions that can be arms."""
+
+    code = "arm_missing"
+    exit_code = 1
+
+    def __init__(self, version: str, place: str, arms: Sequence[str], reason: str | None = None) -> None:
+        why = f"it was rejected: {reason}" if reason else "it isn't among the plan file's versions"
+        shown = ", ".join(arms) if arms else "none"
+        super().__init__(f"{place} names version {version}, which can't be an arm: {why}. Arms: {shown}.")
+        self.version = version
+        self.place = place
+        self.arms = tuple(arms)
+
+
+class WeightMissing(LeptonError):
+    """Weights for some versions, none for others."""
+
+    code = "weight_missing"
+
+    def __init__(self, missing: Sequence[str], given: Sequence[str]) -> None:
+        super().__init__(
+            f"objective.weights: found weights for versions {', '.join(given)} but none for {', '.join(missing)}; "
+            f"expected a weight for every version or for none."
+        )
+
+
+class TrafficInvalid(LeptonError):
+    """Traffic by segment that doesn't fit the segments."""
+
+    code = "traffic_invalid"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"objective.traffic: {reason}.")
+
+
+class TooManySegments(LeptonError):
+    """Columns that cut the rows into more segments than a table can hold."""
+
+    code = "too_many_segments"
+
+    def __init__(self, columns: Sequence[str], found: int, limit: int) -> None:
+        super().__init__(
+            f"policy.params.by: {' × '.join(columns)} has {found:,} different values on the evaluation data, expected "
+            f"at most {limit:,}. Choose columns with fewer values, or bin a number before it is evaluated."
+        )
+
+
+class PredictionsUnpaired(LeptonError):
+    """A version's predictions that don't line up with the others'."""
+
+    code = "predictions_unpaired"
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(
+            f"The predictions of version {version} can't be paired with the others': {reason}. "
+            f"Evaluate all versions on the same data."
+        )
+
+
+class NothingToPromote(LeptonError):
+    """No revision newer than the plan in force."""
+
+    code = "nothing_to_promote"
+    exit_code = 1
+
+    def __init__(self, model: str, in_force: str | None) -> None:
+        newest = f"revision {in_force} is in force and the newest" if in_force else "there is no plan yet"
+        super().__init__(f"Model {model!r} has nothing to promote: {newest}. Run: lepton plan {model} -f plan.yaml")
+
+
+class NothingToRollBack(LeptonError):
+    """No earlier plan to go back to."""
+
+    code = "nothing_to_roll_back"
+    exit_code = 1
+
+    def __init__(self, model: str, found: str) -> None:
+        super().__init__(
+            f"Model {model!r} can't be rolled back: {found}. `lepton history {model}` lists the revisions."
+        )
+
+
+class NotPinned(LeptonError):
+    """Unpinning a model whose plan in force isn't a pin."""
+
+    code = "not_pinned"
+    exit_code = 1
+
+    def __init__(self, model: str, in_force: str | None) -> None:
+        found = f"revision {in_force}, which isn't a pin" if in_force else "no plan in force"
+        super().__init__(f"Model {model!r} isn't pinned: found {found}.")
+
+
+class NoSolutionInTime(LeptonError):
+    """The solver's time was up before it had found any allocation."""
+
+    code = "no_solution_in_time"
+    exit_code = 1
+
+    def __init__(self, solver: str, seconds: float) -> None:
+        super().__init__(
+            f"The solver {solver!r} found no allocation within {seconds:g} s, nor a proof that there is none. "
+            f"Give it more time (solver.time_limit), or name fewer versions."
+        )
+
+
 class Infeasible(LeptonError):
     """No allocation meets the constraints."""
 
     code = "infeasible"
     exit_code = 1
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("No allocation meets the constraints: " + "; ".join(reasons) + ".")
+        self.reasons = tuple(reasons)
 
 
 class PlanNotFound(LeptonError):
