@@ -397,18 +397,6 @@ class InputsMissing(LeptonError):
         )
 
 
-class BackendMissing(LeptonError):
-    """Files that no backend runs."""
-
-    code = "backend_missing"
-
-    def __init__(self, version: str, backends: Iterable[str]) -> None:
-        super().__init__(
-            f"No backend runs the files of version {version}. Asked: {', '.join(backends) or 'none'}. "
-            f"`lepton doctor` says what is installed."
-        )
-
-
 class TimedOut(LeptonError):
     """A version that took longer than it may."""
 
@@ -436,6 +424,39 @@ class NothingToCompare(LeptonError):
         super().__init__(
             f"No version of {model!r} has a report to compare: {'; '.join(reasons) or 'it has no versions'}. "
             f"Run: lepton evaluate {model} --data FILE --target COL --task TASK"
+        )
+
+
+class UnknownMetric(LeptonError):
+    """No metric of this name for the task."""
+
+    code = "unknown_metric"
+
+    def __init__(self, metric: str, task: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no {task} metric {metric!r}.{nearest(metric, known)}")
+
+
+class MetricNotByRow(LeptonError):
+    """A metric that isn't a mean over rows, where row values are needed."""
+
+    code = "metric_not_by_row"
+
+    def __init__(self, metric: str, by_row: Iterable[str]) -> None:
+        super().__init__(
+            f"{metric!r} is not a mean over rows, so it has no value for a single row; "
+            f"expected one of {', '.join(sorted(by_row))}."
+        )
+
+
+class BaselineUndefined(LeptonError):
+    """A target on which a constant prediction is perfect: no loss can be put in relation to it."""
+
+    code = "baseline_undefined"
+
+    def __init__(self, metric: str) -> None:
+        super().__init__(
+            f"The target is the same in all rows, so a constant prediction's {metric} is 0 and there is no baseline "
+            f"to compare with. Use data in which the target varies."
         )
 
 

@@ -1,0 +1,117 @@
+"""MLflow model directories, read without importing MLflow: the `MLmodel` file and its signature.
+
+The format is MLflow's own (https://mlflow.org/docs/latest/model, "MLflow Model format").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lepton_plugins.errors import ModelFilesInvalid
+from lepton_plugins.records.signature import Field, Signature
+
+MLMODEL = "MLmodel"
+
+#: MLflow's column types and numpy's names for them.
+_DTYPES = {
+    "boolean": "bool",
+    "integer": "int32",
+    "long": "int64",
+    "float": "float32",
+    "double": "float64",
+    "string": "str",
+    "binary": "bytes",
+    "datetime": "datetime64[ns]",
+}
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class MlModel:
+    """What an `MLmodel` file says. `flavors` maps a flavour's name to its configuration."""
+
+    path: Path
+    flavors: Mapping[str, Mapping[str, Any]]
+    signature: Signature | None
+
+    @property
+    def native_flavors(self) -> tuple[str, ...]:
+        """The flavours other than `python_function`."""
+        return tuple(name for name in self.flavors if name != "python_function")
+
+    def file(self, relative: object) -> Path:
+        """A file or folder that the MLmodel names, which must be inside the directory; else ModelFilesInvalid."""
+        if not isinstance(relative, str) or not relative:
+            raise ModelFilesInvalid(self.path, f"MLmodel names {relative!r} as a file")
+        file = self.path / relative
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise ModelFilesInvalid(self.path, f"MLmodel names {relative!r}, which is outside the model's directory")
+        return file
+
+
+def read_mlmodel(path: Path) -> MlModel | None:
+    """The MLmodel file of a directory; None if there is none, ModelFilesInvalid if it can't be read."""
+    file = path / MLMODEL
+    if not file.is_file():
+        return None
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)  # A safe loader: see _LOADER.
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelFilesInvalid(path, f"MLmodel isn't valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
+        raise ModelFilesInvalid(path, "MLmodel has no flavors")
+    flavors = {str(name): conf if isinstance(conf, dict) else {} for name, conf in content["flavors"].items()}
+    return MlModel(path, flavors, _signature(path, content.get("signature")))
+
+
+def _signature(path: Path, content: object) -> Signature | None:
+    if not isinstance(content, dict) or not content.get("inputs"):
+        return None
+    try:
+        return signature_from_mlflow(json.loads(content["inputs"]), json.loads(content.get("outputs") or "[]"))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelFilesInvalid(path, f"MLmodel's signature can't be read: {error}") from None
+
+
+def signature_from_mlflow(inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> Signature:
+    """A signature from MLflow's schema JSON, as in `MLmodel` (`ModelSignature.to_dict`, decoded).
+
+    Unnamed columns are called by their position ("0", "1" …), an unnamed tensor "input" or "output".
+    """
+    tensors = any(item.get("type") == "tensor" for item in inputs)
+    return Signature(
+        layout="tensors" if tensors else "columns",
+        inputs=_fields(inputs, "input"),
+        outputs=_fields(outputs, "output"),
+    )
+
+
+def _fields(items: Sequence[Mapping[str, Any]], word: str) -> tuple[Field, ...]:
+    fields = []
+    for index, item in enumerate(items):
+        name = item.get("name")
+        required = bool(item.get("required", not item.get("optional", False)))
+        if item.get("type") == "tensor":
+            spec = item["tensor-spec"]
+            unnamed = word if len(items) == 1 else f"{word}_{index}"
+            shape = tuple(int(size) for size in spec["shape"]) or (-1,)
+            dtype = _tensor_dtype(str(spec["dtype"]))
+            fields.append(Field(name=unnamed if name is None else str(name), dtype=dtype, shape=shape))
+        else:
+            dtype = _DTYPES.get(str(item.get("type")), "object")
+            unnamed = "output" if word == "output" and len(items) == 1 else str(index)
+            fields.append(Field(name=unnamed if name is None else str(name), dtype=dtype, required=required))
+    return tuple(fields)
+
+
+def _tensor_dtype(name: str) -> str:
+    if name in ("str", "bytes", "object"):
+        return name
+    return {"<U": "str", "|S": "bytes"}.get(name[:2], name)
