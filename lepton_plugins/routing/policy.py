@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from lepton_plugins.records.plan import Gain, PolicyDocument
+from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.record import Record
 
 if TYPE_CHECKING:
@@ -81,15 +81,14 @@ class Candidate(Record):
 class Proposal:
     """What a policy lets the solver choose: shares of arms in each segment of the traffic.
 
-    Shapes: `traffic` (segments,) sums to one; `utility` and `allowed` (segments, arms). `utility` is P,
-    shrunken as the policy sees fit. `gain` is the cross-fitted gain of the policy's own best choice.
+    Shapes: `traffic` (segments,) sums to one; `utility` and `allowed` (segments, versions), versions as in
+    the evidence. `utility` is P, shrunken as the policy sees fit.
     """
 
     segments: Sequence[str]
     traffic: NDArray[np.float64]
     utility: NDArray[np.float64]
     allowed: NDArray[np.bool_]
-    gain: Gain | None = None
     warnings: Sequence[str] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Whatever `compile` needs again."""
@@ -143,8 +142,9 @@ class SelectionPolicy:
     ) -> CompiledPolicy:
         """The policy to be stored, over the arms that are left.
 
-        `shares` (segments, arms) is the solver's answer to `proposal`. `previous` is the document in
-        force where it is of the same kind, so that assignments move no more than they must.
+        `arms` are the plan's versions in order. `shares` (segments, versions) is the solver's answer to
+        `proposal`, versions as in the evidence; those that aren't arms have none. `previous` is the document
+        in force where it is of the same kind, so that assignments move no more than they must.
         """
         return CompiledPolicy(features=cls.needs(params))
 

@@ -1,0 +1,180 @@
+"""Loaded models of MLflow's flavours: estimators with their own methods, and pyfuncs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_mlflow.backend_formats import BARE, StoredFormat
+from lepton_mlflow.backend_results import Result, interpret
+from lepton_plugins.errors import OutputUnavailable, RequestInvalid
+from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.signature import Signature
+from lepton_plugins.routing import outputs
+from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.mlmodel import MlModel
+
+Columns = Mapping[str, NDArray[Any]]
+
+#: Flavours whose models follow scikit-learn's interface.
+_ESTIMATOR_FLAVORS = frozenset({"sklearn", "xgboost", "lightgbm", "catboost"})
+
+
+def load_directory(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
+    """Load an MLflow model directory."""
+    if stored.flavor in _ESTIMATOR_FLAVORS:
+        raw = import_module(f"mlflow.{stored.flavor}").load_model(str(mlmodel.path))
+        # A booster takes its own matrices: MLflow's wrapper makes them.
+        if type(raw).__name__ != "Booster":
+            return EstimatorModel(raw, mlmodel.signature)
+    import mlflow.pyfunc
+
+    return PyfuncModel(mlflow.pyfunc.load_model(str(mlmodel.path)), mlmodel.signature)
+
+
+def load_bare(file: Path) -> LoadedModel:
+    """Load one estimator's file."""
+    name, _ = BARE[file.suffix]
+    if name == "skops":
+        import skops.io  # type: ignore[import-untyped]
+
+        return EstimatorModel(skops.io.load(file, trusted=None), None)
+    if name == "joblib":
+        import joblib  # type: ignore[import-untyped]
+
+        return EstimatorModel(joblib.load(file), None)
+    with file.open("rb") as stream:
+        return EstimatorModel(pickle.load(stream), None)
+
+
+class EstimatorModel:
+    """Anything with scikit-learn's methods: predict, and where there are predict_proba, decision_function, classes_."""
+
+    def __init__(self, estimator: Any, signature: Signature | None) -> None:
+        self._estimator = estimator
+        self.signature = signature
+        known = getattr(estimator, "classes_", None)
+        # Several targets have a list of arrays, one for each.
+        flat = known is not None and not isinstance(known, list) and np.ndim(known) == 1 and len(known) > 0
+        self.classes = outputs.class_names(np.asarray(known)) if flat else ()
+        self._has_proba = hasattr(estimator, "predict_proba")
+        self._has_decision = hasattr(estimator, "decision_function")
+        kind = getattr(estimator, "_estimator_type", None)
+        self._classifies = bool(self.classes) or self._has_proba or kind == "classifier"
+
+    def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
+        data, rows = model_data(columns, self.signature)
+        if output == "proba":
+            if not self._has_proba:
+                found = "labels (it has no predict_proba)" if self._classifies else "values"
+                raise OutputUnavailable(None, output, found)
+            raw = self._estimator.predict_proba(data)
+            if isinstance(raw, list):
+                raise OutputUnavailable(None, output, f"probabilities of {len(raw)} targets")
+            return outputs.as_proba(np.asarray(raw), rows)
+        if output == "label":
+            if not self._classifies:
+                raise OutputUnavailable(None, output, "values")
+            return outputs.as_label(np.asarray(self._estimator.predict(data)), rows)
+        if output == "value":
+            if self._classifies:
+                raise OutputUnavailable(None, output, "labels")
+            return outputs.as_value(np.asarray(self._estimator.predict(data)), rows)
+        if self._has_decision:
+            return outputs.as_score(np.asarray(self._estimator.decision_function(data)), rows)
+        if self._has_proba:
+            return outputs.score_of_proba(outputs.as_proba(np.asarray(self._estimator.predict_proba(data)), rows))
+        if self._classifies:
+            raise OutputUnavailable(None, output, "labels")
+        return outputs.as_score(np.asarray(self._estimator.predict(data)), rows)
+
+    def close(self) -> None:
+        self._estimator = None
+
+
+class PyfuncModel:
+    """A pyfunc: what its answer is shows when it has answered."""
+
+    def __init__(self, model: Any, signature: Signature | None) -> None:
+        self._model = model
+        self.signature = signature
+        self.classes: tuple[str, ...] = _inner_classes(model)
+
+    def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
+        data, rows = model_data(columns, self.signature)
+        result = interpret(self._model.predict(data), rows)
+        if output == "proba":
+            return self._proba(result, rows)
+        if output == "label":
+            return self._label(result, rows)
+        numbers = result.numbers
+        if output == "score":
+            if result.proba is not None:
+                return outputs.score_of_proba(outputs.as_proba(result.proba, rows))
+            if numbers is None:
+                raise OutputUnavailable(None, output, "labels")
+            return outputs.as_score(numbers, rows)
+        if numbers is None:
+            raise OutputUnavailable(None, output, "labels" if result.proba is None else "probabilities")
+        return outputs.as_value(numbers, rows)
+
+    def _proba(self, result: Result, rows: int) -> NDArray[np.float64]:
+        raw = result.proba
+        if raw is None and result.numbers is not None and np.asarray(result.numbers).dtype.kind == "f":
+            raw = result.numbers
+        if raw is None:
+            raise OutputUnavailable(None, "proba", "labels")
+        if result.classes and not self.classes:
+            # Columns named by class tell the classes; every answer has the same ones.
+            self.classes = result.classes
+        return outputs.as_proba(raw, rows)
+
+    def _label(self, result: Result, rows: int) -> NDArray[Any]:
+        if result.label is not None:
+            return outputs.as_label(result.label, rows)
+        if result.proba is None:
+            raise OutputUnavailable(None, "label", "values")
+        names = np.asarray(result.classes or self.classes, dtype=object)
+        return outputs.label_of_scores(outputs.as_proba(result.proba, rows), names if len(names) else None)
+
+    def close(self) -> None:
+        self._model = None
+
+
+def _inner_classes(model: Any) -> tuple[str, ...]:
+    """The classes that a wrapped model knows: MLflow's wrappers hand it out."""
+    for get in ("get_raw_model", "unwrap_python_model"):
+        try:
+            inner = getattr(model, get)()
+        except Exception:
+            continue
+        known = getattr(inner, "classes_", None)
+        if known is not None and np.ndim(known) == 1 and len(known):
+            return outputs.class_names(np.asarray(known))
+    return ()
+
+
+def model_data(columns: Columns, signature: Signature | None) -> tuple[Any, int]:
+    """What the model is given, by its signature: a DataFrame, an array, or a dictionary of arrays."""
+    names = signature.input_names if signature is not None else tuple(columns)
+    given = {name: columns[name] for name in names if name in columns}
+    if signature is not None:
+        for field in signature.inputs:
+            if field.required and field.name not in given:
+                raise RequestInvalid(f"The input {field.name!r} is missing.")
+    if not given:
+        raise RequestInvalid("No input of the model's was given.", expected=", ".join(names))
+    rows = len(next(iter(given.values())))
+    if signature is not None and signature.layout == "tensors":
+        return (next(iter(given.values())) if len(signature.inputs) == 1 else given), rows
+    if signature is None and len(given) == 1 and next(iter(given.values())).ndim > 1:
+        return next(iter(given.values())), rows
+    import pandas as pd
+
+    return pd.DataFrame(given, copy=False), rows
