@@ -1,0 +1,278 @@
+"""The data plane as one ASGI application: outermost a Starlette, its hot path by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from lepton_plugins.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    LeptonError,
+    MediaTypeUnsupported,
+    MethodNotAllowed,
+    NotReady,
+    Overloaded,
+    RequestInvalid,
+    RouteNotFound,
+)
+from lepton_plugins.plugins import plugins
+from lepton_plugins.routing.router import Router
+from lepton_plugins.serving.access import Access, Permission
+from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.failure import error_answer
+from lepton_plugins.serving.lanes import Lanes
+from lepton_plugins.serving.metrics import COLLECTOR
+from lepton_plugins.serving.pointer import deployment_of
+from lepton_plugins.serving.reload import PointerWatch
+from lepton_plugins.serving.routes import ROUTES, Route
+from lepton_plugins.serving.served import Served
+from lepton_plugins.serving.settings import ServingSettings
+from lepton_plugins.serving.state import ServerState
+
+logger = logging.getLogger("lepton_plugins.serving")
+
+Match = tuple[Route, dict[str, str]]
+
+
+class ServingApp(Starlette):
+    """Serves a deployment directory, or the revision that a state directory's pointer names.
+
+    HTTP requests go straight to `answer`; Starlette keeps the lifespan, and runs the requests where a
+    host (BentoML) has added middleware.
+    """
+
+    def __init__(self, source: Path, settings: ServingSettings) -> None:
+        super().__init__(routes=[Mount("/", app=self.answer)], lifespan=lambda _: self._lifespan())
+        self.source = source
+        self.settings = settings
+        self.serving = ServerState(settings)
+        self.served: Served | None = None
+        self.failure: LeptonError | None = None
+        """Why start-up failed, for whoever runs the server."""
+        self._access = Access(settings)
+        self._lanes = Lanes(settings.workers, settings.limits.queued)
+        self._exact: dict[tuple[str, str], Match] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    # --- life ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        watch: asyncio.Task[None] | None = None
+        try:
+            directory, revision = deployment_of(self.source)
+            if self.settings.decisions is not None:
+                offer = plugins().by_scheme("store", self.settings.decisions)
+                self.serving.log = offer.load()(self.settings.decisions)
+            self._serve(self._load(directory))
+        except LeptonError as error:
+            self.failure = error
+            raise
+        if revision is not None:
+            loop = asyncio.get_running_loop()
+            pointer = PointerWatch(
+                self.source, revision, self.settings.poll, self.serving.reload, partial(self._replace, loop)
+            )
+            watch = asyncio.create_task(pointer.run())
+        try:
+            yield
+        finally:
+            if watch is not None:
+                watch.cancel()
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Close what was opened; requests have been drained by the server."""
+        COLLECTOR.remove(self.serving)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=10)
+        served, self.served = self.served, None
+        await asyncio.to_thread(self._lanes.close)
+        if served is not None:
+            await asyncio.to_thread(served.router.close)
+        if self.serving.log is not None:
+            await asyncio.to_thread(_close_log, self.serving)
+
+    def _load(self, directory: Path) -> Served:
+        router = Router.load(directory, log=self.serving.log, threads=self.settings.threads)
+        return Served(router, self.serving)
+
+    def _replace(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
+        """Load in this thread, swap on the loop's."""
+        served = self._load(directory)
+        asyncio.run_coroutine_threadsafe(self._swap(served), loop).result()
+
+    async def _swap(self, served: Served) -> None:
+        old = self.served
+        self._serve(served)
+        if old is not None:
+            task = asyncio.create_task(_retire(old))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _serve(self, served: Served) -> None:
+        """From here on requests get this one: one assignment, so none sees half of it."""
+        exact: dict[tuple[str, str], Match] = {}
+        for route in ROUTES:
+            if "{version}" not in route.path:
+                params = {"model": served.model} if "{model}" in route.path else {}
+                exact[route.method, route.path.replace("{model}", served.model)] = (route, params)
+        self._exact = exact
+        self.served = served
+        self.serving.reload.loaded_at = time.time()
+        COLLECTOR.set(self.serving, served)
+
+    # --- requests --------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self.user_middleware:
+            await self.answer(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Match, authorise, read, run, send. Nothing but an answer leaves it."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1003})
+            return
+        start = perf_counter()
+        served = self.served
+        counts = self.serving.metrics
+        counts.in_flight += 1
+        route: Route | None = None
+        if served is not None:
+            served.active += 1
+        try:
+            try:
+                if served is None:
+                    raise NotReady
+                headers = dict(scope["headers"])
+                route, params = self._match(served, scope)
+                if route.permission is not Permission.PUBLIC:
+                    self._access.check(route.permission, headers, served.plan.around.guard)
+                elif b"x-lepton-version" in headers and route.predicts:
+                    self._access.check(Permission.FORCE, headers, served.plan.around.guard)
+                if route.predicts and counts.in_flight > self.settings.limits.in_flight:
+                    raise Overloaded(self.settings.limits.in_flight)
+                body = await self._body(route, headers, receive) if route.method == "POST" else b""
+                call = Call(params, headers, body)
+                # Bodies of about a size take about as long.
+                kind = (route.path, len(body).bit_length())
+                answer = await self._lanes.run(kind, partial(route.answer, served, call))
+            except Exception as error:
+                answer = error_answer(error)
+            await _send(send, answer)
+            if served is not None and route is not None and route.predicts:
+                counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
+        finally:
+            counts.in_flight -= 1
+            if served is not None:
+                served.active -= 1
+
+    def _match(self, served: Served, scope: Scope) -> Match:
+        """The route of a path. Decided on the decoded path; what could be decoded twice is refused."""
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        method: str = scope["method"]
+        if method == "HEAD":
+            method = "GET"
+        found = self._exact.get((method, path))
+        if found is not None:
+            return found
+        raw: bytes = scope.get("raw_path") or b""
+        if "%" in path or b"%2f" in raw.lower() or b"%5c" in raw.lower() or "\\" in path:
+            raise RequestInvalid("The path holds an encoded separator or is encoded twice")
+        allowed = []
+        for route in ROUTES:
+            matched = route.pattern.fullmatch(path)
+            if matched is not None:
+                if route.method == method:
+                    return route, matched.groupdict()
+                allowed.append(route.method)
+        if allowed:
+            raise MethodNotAllowed(method[:20], allowed)
+        raise RouteNotFound(served.model)
+
+    async def _body(self, route: Route, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The request's body, counted while it arrives."""
+        media = headers.get(b"content-type")
+        if media is not None and media not in route.media:
+            plain = media.partition(b";")[0].strip().lower()
+            if plain not in route.media:
+                raise MediaTypeUnsupported(media.decode("latin-1")[:100], b" or ".join(route.media).decode())
+        encoding = headers.get(b"content-encoding", b"identity")
+        if encoding.strip().lower() != b"identity":
+            raise MediaTypeUnsupported(encoding.decode("latin-1")[:100], "a body that isn't compressed")
+        limit = self.settings.limits.body
+        length = headers.get(b"content-length")
+        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
+            raise BodyTooLarge(limit)
+        try:
+            async with asyncio.timeout(self.settings.limits.body_time):
+                return await _arrive(receive, limit)
+        except TimeoutError:
+            raise BodyTooSlow(self.settings.limits.body_time) from None
+
+
+async def _arrive(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise BodyTooLarge(limit)
+    if not message.get("more_body", False):
+        return body
+    parts = bytearray(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestInvalid("The client went away before its body had arrived")
+        parts += message.get("body", b"")
+        if len(parts) > limit:
+            raise BodyTooLarge(limit)
+    return bytes(parts)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    body = answer.body
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [*answer.headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _retire(served: Served) -> None:
+    """Close a replaced router when its last request is answered."""
+    while served.active:
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(served.router.close)
+
+
+def _close_log(state: ServerState) -> None:
+    if state.log is not None:
+        state.log.flush()
+        state.log.close()
+
+
+def create_app(source: Path, settings: ServingSettings | None = None) -> Starlette:
+    """The application that serves `source`; its lifespan loads the router and closes it again.
+
+    A deployment directory that can't be used fails the lifespan's start-up with a LeptonError.
+    """
+    return ServingApp(Path(source), settings or ServingSettings())

@@ -1,0 +1,46 @@
+"""What a route is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from lepton_plugins.serving.reply import Reply
+
+#: Name and value as ASGI sends them, names in lower case.
+Headers = list[tuple[bytes, bytes]]
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+JSON = (b"content-type", b"application/json")
+JSON_HEADERS: Headers = [JSON, NOSNIFF]
+TEXT_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8"), NOSNIFF]
+
+encode_json = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Call:
+    """A request, read and authorised: what its route needs of it."""
+
+    params: Mapping[str, str]
+    """What the path says: model, version."""
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response. `reply` is the prediction in it, if there is one: the metrics count its rows."""
+
+    body: bytes
+    headers: Headers
+    status: int = 200
+    reply: Reply | None = None
+
+
+def json_answer(value: object, status: int = 200) -> Answer:
+    return Answer(encode_json(value), JSON_HEADERS, status)

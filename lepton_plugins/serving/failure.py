@@ -1,0 +1,80 @@
+"""Errors as the wire shows them: a sentence, a stable code, what was expected; never a trace or a path."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from lepton_plugins.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    FeedbackUnavailable,
+    Forbidden,
+    LeptonError,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    RequestInvalid,
+    RouteNotFound,
+    TokenRequired,
+    VersionNotFound,
+)
+from lepton_plugins.serving.call import JSON_HEADERS, Answer, Headers, encode_json
+
+logger = logging.getLogger("lepton_plugins.serving")
+
+#: Errors that speak of the request alone; the message of any other could name a file or a host.
+PUBLIC = (
+    FeedbackUnavailable,
+    Forbidden,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    RequestInvalid,
+    RouteNotFound,
+    TokenRequired,
+    VersionNotFound,
+)
+
+#: A client can name a field in megabytes; what is said of it stays readable.
+_LONGEST = 600
+
+
+def error_answer(error: Exception) -> Answer:
+    """The answer to a failed request. What isn't the client's fault is logged under an opaque id."""
+    if not isinstance(error, PUBLIC):
+        return _unexpected(error)
+    said: dict[str, object] = {"error": _short(str(error)), "code": error.code}
+    if isinstance(error, RequestInvalid):
+        if error.field is not None:
+            said["field"] = _short(error.field)
+        if error.expected is not None:
+            said["expected"] = _short(error.expected)
+    return Answer(encode_json(said), _headers(error), error.http_status)
+
+
+def _unexpected(error: Exception) -> Answer:
+    identity = secrets.token_hex(8)
+    code = error.code if isinstance(error, LeptonError) else "internal_error"
+    logger.error("request failed, error id %s", identity, exc_info=error)
+    said = {"error": f"The server failed to answer. Its log tells more under the id {identity}.", "code": code}
+    return Answer(encode_json({**said, "id": identity}), JSON_HEADERS, 500)
+
+
+def _headers(error: LeptonError) -> Headers:
+    if isinstance(error, TokenRequired):
+        return [*JSON_HEADERS, (b"www-authenticate", b"Bearer")]
+    if isinstance(error, MethodNotAllowed):
+        return [*JSON_HEADERS, (b"allow", ", ".join(error.allowed).encode())]
+    if isinstance(error, Overloaded | NotReady):
+        return [*JSON_HEADERS, (b"retry-after", b"1")]
+    if isinstance(error, BodyTooLarge | BodyTooSlow):
+        # What is still on its way isn't waited for.
+        return [*JSON_HEADERS, (b"connection", b"close")]
+    return JSON_HEADERS
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -1,0 +1,62 @@
+"""A state directory: revisions side by side, and a pointer file that names the one to serve.
+
+STATE/current               revisions/<hex of the plan's digest>
+STATE/revisions/<hex>/      a deployment directory, never changed once it is named
+STATE/follower.json         what the process that follows the registry last said of itself
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from lepton_plugins.errors import DirectoryInvalid, PathMissing, PointerInvalid
+
+POINTER = "current"
+REVISIONS = "revisions"
+FOLLOWER = "follower.json"
+
+_NAMED = re.compile(r"revisions/[0-9a-f]{64}")
+
+
+def is_state(source: Path) -> bool:
+    """Whether `source` is a state directory and not a deployment directory."""
+    return (source / POINTER).is_file() or (source / REVISIONS).is_dir()
+
+
+def read_pointer(state: Path) -> str | None:
+    """The revision that the pointer names, relative to the state directory; None if there is no pointer."""
+    try:
+        named = (state / POINTER).read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    if not _NAMED.fullmatch(named):
+        raise PointerInvalid(named[:100])
+    return named
+
+
+def write_pointer(state: Path, revision: str) -> None:
+    """Move the pointer: readers see the old name or the new one, never a part."""
+    write_atomically(state / POINTER, f"{revision}\n".encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def deployment_of(source: Path) -> tuple[Path, str | None]:
+    """The deployment directory to serve, and the pointer's revision where `source` is a state directory."""
+    if not source.is_dir():
+        raise PathMissing(source, "The deployment directory")
+    if not is_state(source):
+        return source, None
+    revision = read_pointer(source)
+    if revision is None:
+        raise DirectoryInvalid(source, "it has no pointer `current` yet")
+    return source / revision, revision

@@ -1,0 +1,58 @@
+"""Every route, with what it asks of its caller. What isn't listed here doesn't exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from lepton_plugins.serving import control, invocations, v1, v2
+from lepton_plugins.serving.access import Permission
+from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.served import Served
+
+JSON_MEDIA = (b"application/json",)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path template; `predicts` marks those whose requests are counted and limited."""
+
+    method: str
+    path: str
+    permission: Permission
+    answer: Callable[[Served, Call], Answer]
+    predicts: bool = False
+    media: tuple[bytes, ...] = JSON_MEDIA
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path)))
+
+
+PUBLIC, FORCE, ADMIN = Permission.PUBLIC, Permission.FORCE, Permission.ADMIN
+
+ROUTES = (
+    Route("GET", "/v2", PUBLIC, v2.server),
+    Route("GET", "/v2/health/live", PUBLIC, v2.live),
+    Route("GET", "/v2/health/ready", PUBLIC, v2.ready),
+    Route("GET", "/v2/models", PUBLIC, v2.models),
+    Route("GET", "/v2/models/{model}", PUBLIC, v2.model),
+    Route("GET", "/v2/models/{model}/ready", PUBLIC, v2.model_ready),
+    Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, predicts=True),
+    Route("GET", "/v2/models/{model}/versions/{version}", FORCE, v2.model),
+    Route("GET", "/v2/models/{model}/versions/{version}/ready", FORCE, v2.model_ready),
+    Route("POST", "/v2/models/{model}/versions/{version}/infer", FORCE, v2.infer, predicts=True),
+    Route("GET", "/v1/models", PUBLIC, v1.models),
+    Route("GET", "/v1/models/{model}", PUBLIC, v1.model),
+    Route("POST", "/v1/models/{model}:predict", PUBLIC, v1.predict, predicts=True),
+    Route("GET", "/ping", PUBLIC, invocations.ping),
+    Route("GET", "/health", PUBLIC, invocations.ping),
+    Route("GET", "/version", PUBLIC, invocations.version),
+    Route("POST", "/invocations", PUBLIC, invocations.invoke, predicts=True, media=(*JSON_MEDIA, b"text/csv")),
+    Route("POST", "/lepton/feedback", ADMIN, control.feedback),
+    Route("POST", "/lepton/explain", ADMIN, control.explain),
+    Route("GET", "/lepton/plan", ADMIN, control.plan),
+    Route("GET", "/metrics", PUBLIC, control.metrics),
+)

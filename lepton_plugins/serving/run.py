@@ -1,0 +1,152 @@
+"""Running the data plane with uvicorn: one process, one line when it is ready, a graceful end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from lepton_plugins.errors import AddressTaken
+from lepton_plugins.serving.app import ServingApp
+from lepton_plugins.serving.follower import Follow, Follower
+from lepton_plugins.serving.pointer import read_pointer
+from lepton_plugins.serving.protocol import BoundedProtocol
+from lepton_plugins.serving.settings import ServingSettings
+
+#: How long requests in flight may take to end after SIGTERM.
+_DRAIN = 30
+#: How long the first plan may take to arrive from the registry.
+_FIRST_PLAN = 300.0
+
+
+def serve(
+    source: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    settings: ServingSettings | None = None,
+    follow: Follow | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve `source` until SIGTERM or SIGINT; then requests in flight are answered and the log is flushed.
+
+    `source` is a deployment directory, or with `follow` a state directory that a child process keeps up
+    to date from the registry. `ready` gets the one line that says what is served where (default: printed
+    on standard output). AddressTaken if the port is in use; a directory that can't be served raises its
+    own error. Port 0 takes a free one.
+    """
+    settings = (settings or ServingSettings()).model_copy(update={"host": host})
+    listener = _listen(host, port)
+    follower = Follower(follow, source) if follow is not None else None
+    try:
+        if follower is not None:
+            follower.start()
+            if read_pointer(source) is None:
+                follower.wait_for_plan(_FIRST_PLAN)
+        _run(ServingApp(source, settings), listener, settings, ready or _print_line)
+    finally:
+        listener.close()
+        if follower is not None:
+            follower.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded, so that a taken port is told at once."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise AddressTaken(host, port, error.strerror or str(error)) from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1)  # Two servers that bind with SO_REUSEADDR only clash when they listen.
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(host, port, error.strerror or str(error)) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, ready: Callable[[str], None]) -> None:
+    class Protocol(BoundedProtocol):
+        header_limit = settings.limits.header
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_DRAIN,
+        backlog=2048,
+    )
+    try:
+        Server(config, app, listener, ready).run(sockets=[listener])
+    except SystemExit:
+        if app.failure is not None:
+            raise app.failure from None
+        raise
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that says when it is ready and returns after a signal instead of dying of it."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: ServingApp, listener: socket.socket, ready: Callable[[str], None]
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._listener = listener
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        log = logging.getLogger("uvicorn.error")
+        log.disabled = True  # A plan that can't be loaded is one clear error, not uvicorn's stack trace.
+        try:
+            await super().startup(sockets)
+        finally:
+            log.disabled = False
+        served = self._app.served
+        if served is not None:
+            host, port = self._listener.getsockname()[:2]
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            decisions = self._app.settings.decisions or "not kept"
+            plan = f"policy {served.plan.policy.kind}; plan {served.plan.digest.removeprefix('sha256:')[:12]}"
+            versions = ", ".join(served.versions[:12]) + (", …" if len(served.versions) > 12 else "")
+            self._ready(
+                f"lepton serves {served.model} (versions {versions}; {plan}) at {address} · decisions: {decisions}"
+            )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._asked_to_end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _asked_to_end(self, number: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit and number == signal.SIGINT
+        self.should_exit = True
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,69 @@
+"""What is served at this moment: one router and all that is worked out from it once."""
+
+from __future__ import annotations
+
+import re
+
+from lepton_plugins.errors import ModelNotFound, VersionNotFound
+from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.router import Router
+from lepton_plugins.serving.call import JSON_HEADERS, Call, Headers
+from lepton_plugins.serving.reader import InputReader
+from lepton_plugins.serving.reply import MIXED, Reply
+from lepton_plugins.serving.state import ServerState
+
+_UNFIT_FOR_HEADER = re.compile(r"[^\x20-\x7e]")
+
+
+class Served:
+    """A loaded router with its input reader, names and headers. Immutable but for `active`.
+
+    `active` counts the requests that use it: a replaced one is closed when none is left.
+    """
+
+    def __init__(self, router: Router, state: ServerState) -> None:
+        plan = router.plan
+        self.router = router
+        self.state = state
+        self.limits = state.settings.limits
+        self.plan = plan
+        self.model = plan.model
+        self.versions = tuple(arm.version for arm in plan.arms)
+        self.labels = {arm.label: arm.version for arm in reversed(plan.arms) if arm.label}
+        self.reader = InputReader(plan.signature, self.limits.rows)
+        policy = (b"x-lepton-policy", _UNFIT_FOR_HEADER.sub("?", plan.policy.kind).encode())
+        self.headers: dict[str, Headers] = {
+            version: [*JSON_HEADERS, (b"x-lepton-version", version.encode()), policy]
+            for version in (*self.versions, MIXED)
+        }
+        self.active = 0
+
+    def check_model(self, name: str) -> None:
+        if name != self.model:
+            raise ModelNotFound(name, [self.model])
+
+    def version_of(self, name: str) -> str:
+        """The version that a client names by its number or label."""
+        if name in self.versions:
+            return name
+        if name in self.labels:
+            return self.labels[name]
+        raise VersionNotFound(self.model, name[:100], self.versions)
+
+    def predict(self, call: Call, columns: Columns, rows: int) -> Reply:
+        """Route the rows, as the path and the headers ask."""
+        wanted = call.params.get("version")
+        if wanted is None and (header := call.headers.get(b"x-lepton-version")) is not None:
+            wanted = header.decode("latin-1").strip()
+        version = self.version_of(wanted) if wanted else None
+        key = call.headers.get(b"x-lepton-key")
+        keys = None if key is None else [_text(key)] * rows
+        prediction = self.router.predict_columns(columns, rows, keys=keys, version=version)
+        return Reply(prediction, self.plan.default, self.headers)
+
+
+def _text(header: bytes) -> str:
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")

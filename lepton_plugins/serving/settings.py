@@ -1,0 +1,75 @@
+"""How a server is set up: where it listens, what it lets in, what it keeps."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from lepton_plugins.errors import InvalidInput, PathMissing
+from lepton_plugins.records.record import Record
+
+
+class Limits(Record):
+    """What one request may cost. Sizes in bytes, times in seconds."""
+
+    body: int = Field(default=32 << 20, gt=0)
+    header: int = Field(default=32 << 10, gt=0)
+    """The request line and all headers together."""
+    rows: int = Field(default=100_000, gt=0)
+    tensors: int = Field(default=4096, gt=0)
+    body_time: float = Field(default=30.0, gt=0)
+    in_flight: int = Field(default=1024, gt=0)
+    """Requests being answered at once; the next is told to come back."""
+    queued: int = Field(default=64, gt=0)
+    """Calls that wait for a thread; the next is told to come back."""
+
+
+class ServingSettings(Record):
+    """Settings of one server. `host` is the address that it is bound to: loopback needs no token."""
+
+    host: str = "127.0.0.1"
+    token: SecretStr | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which admin routes may be reached, beside localhost and `host`."""
+    decisions: str | None = None
+    """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
+    threads: int | None = Field(default=None, gt=0)
+    """Threads that one arm may use for one call; None: the backend's choice."""
+    workers: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), gt=0)
+    """Threads for calls that are too long for the event loop."""
+    poll: float = Field(default=0.5, gt=0)
+    """Seconds between two looks at a state directory's pointer."""
+    limits: Limits = Limits()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host.startswith("/"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def token_from(environ: Mapping[str, str], file: Path | None = None) -> SecretStr | None:
+    """The bearer token: of `file`, else LEPTON_TOKEN, else of the file that LEPTON_TOKEN_FILE names."""
+    if file is None and environ.get("LEPTON_TOKEN"):
+        return _checked(environ["LEPTON_TOKEN"], "LEPTON_TOKEN")
+    named = file or (Path(environ["LEPTON_TOKEN_FILE"]) if environ.get("LEPTON_TOKEN_FILE") else None)
+    if named is None:
+        return None
+    if not named.is_file():
+        raise PathMissing(named, "The token's file")
+    return _checked(named.read_text(encoding="utf-8"), str(named))
+
+
+def _checked(text: str, where: str) -> SecretStr:
+    token = text.strip()
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidInput(f"{where}: expected a token of at least 16 printable ASCII characters without spaces.")
+    return SecretStr(token)

@@ -1,0 +1,42 @@
+"""What outlives a plan in a server: settings, the decision log, counters, how reloading goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lepton_plugins.routing.store import DecisionLog
+from lepton_plugins.serving.metrics import Metrics
+from lepton_plugins.serving.settings import ServingSettings
+
+
+@dataclass(slots=True)
+class ReloadStatus:
+    """How the looks for a newer plan went. Times are Unix seconds."""
+
+    loaded_at: float = 0.0
+    swaps: int = 0
+    failures: int = 0
+    failed_revision: str | None = None
+    error: dict[str, str] | None = None
+    """Code and sentence of the last failure; None once a newer plan serves."""
+    follower: dict[str, Any] | None = None
+    """What the process that follows the registry last said of itself."""
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "loaded_at": self.loaded_at,
+            "swaps": self.swaps,
+            "failures": self.failures,
+            "failed_revision": self.failed_revision,
+            "error": self.error,
+            "follower": self.follower,
+        }
+
+
+@dataclass(slots=True)
+class ServerState:
+    settings: ServingSettings
+    log: DecisionLog | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    reload: ReloadStatus = field(default_factory=ReloadStatus)
