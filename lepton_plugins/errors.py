@@ -181,6 +181,7 @@ class LabelAmbiguous(LeptonError):
             f"The label {label!r} of model {model!r} is carried by versions {', '.join(versions)}, expected one. "
             f"Name the version by its number, or correct the tag lepton.label."
         )
+        self.versions = tuple(versions)
 
 
 class UnknownFramework(LeptonError):
@@ -373,15 +374,6 @@ class OutputInvalid(LeptonError):
 
     def __init__(self, version: str, found: str, expected: str) -> None:
         super().__init__(f"Version {version} returned {found}; expected {expected}.")
-
-
-class InputInvalid(LeptonError):
-    """Data that can't be brought to what a version's signature asks for."""
-
-    code = "input_invalid"
-
-    def __init__(self, version: str, column: str, found: str, expected: str) -> None:
-        super().__init__(f"Version {version}, input {column!r}: found {found}; expected {expected}.")
 
 
 class InputsMissing(LeptonError):
@@ -856,6 +848,16 @@ class Overloaded(LeptonError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} requests are being answered already. Try again in a second.")
+
+
+class FeedbackUnavailable(LeptonError):
+    """Feedback for a server that keeps no decisions."""
+
+    code = "feedback_unavailable"
+    http_status = 409
+
+    def __init__(self) -> None:
+        super().__init__("This server keeps no decisions that feedback could join. Start it with a decision log.")
 
 
 class NotReady(LeptonError):
