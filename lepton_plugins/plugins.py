@@ -198,7 +198,8 @@ class Plugins:
             except BaseException as error:
                 trace = error if logger.isEnabledFor(logging.DEBUG) else None
                 reason = _reason(error)
-                logger.error("plugin %r failed on %r: %s", implementation.plugin_name, event.kind, reason, exc_info=trace)
+                name = implementation.plugin_name
+                logger.error("plugin %r failed on %r: %s", name, event.kind, reason, exc_info=trace)
 
 
 def _reason(error: BaseException) -> str:

@@ -132,6 +132,13 @@ class Registry(Protocol):
         """Oldest first."""
         ...
 
+    def repair(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Bring what is derived from the plans in force (the alias `lepton-champion`) back in line; tells what.
+
+        With `dry_run`, what would be repaired.
+        """
+        ...
+
     def purge(self, model: str | None = None, *, dry_run: bool = False) -> Sequence[str]:
         """Remove everything that Lepton wrote (for one model or all), nothing else; tells what."""
         ...
