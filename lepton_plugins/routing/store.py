@@ -91,3 +91,11 @@ class DecisionLog(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def open_log(uri: str) -> DecisionLog:
+    """The decision log at `uri`, by the store plugin that handles its scheme (`file:///var/lib/lepton`)."""
+    from lepton_plugins.plugins import plugins
+
+    opened: DecisionLog = plugins().by_scheme("store", uri).load()(uri)
+    return opened

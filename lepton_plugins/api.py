@@ -1,0 +1,390 @@
+"""Lepton from Python: one object over one registry.
+
+    from lepton_plugins import ModelRegistry
+
+    registry = ModelRegistry()                      # the registry that MLflow is set up for
+    registry.register_model("churn", "model.onnx", model_version="v1", model_framework="onnx")
+    registry.evaluate("churn", "holdout.parquet", target="churned", task="classification", slices=["plan"])
+    registry.plan("plan.yaml")
+    registry.promote("churn")
+    router = registry.router("churn")
+
+Every method raises LeptonError subclasses only, and tells the plugins what happened (`lepton_event`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lepton_plugins.errors import LeptonError, PlanNotFound
+from lepton_plugins.listing import Listing
+from lepton_plugins.listings import activations_listing, models_listing, reports_listing, versions_listing
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.event import Event, EventKind
+from lepton_plugins.registry import ModelSummary, Registry, open_registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lepton_plugins.evaluation.compare import Comparison
+    from lepton_plugins.evaluation.options import EvaluationOptions
+    from lepton_plugins.evaluation.progress import Progress
+    from lepton_plugins.planning.diff import PlanDiff
+    from lepton_plugins.planning.plan import PlannedDeployment
+    from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
+    from lepton_plugins.records.report import EvaluationReport, Task
+    from lepton_plugins.records.spec import PlanSpec
+    from lepton_plugins.records.version import ModelVersion
+    from lepton_plugins.routing.router import Explanation, Router
+
+
+class ModelRegistry:
+    """A model registry with evidence, plans and routing on top.
+
+    `uri` is a registry's address (`sqlite:///mlflow.db`, `http://host:5000`); by default MLflow's own
+    setting. `registry` is what a plugin offers for that address: the full interface, below this facade.
+    """
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.registry: Registry = open_registry(uri)
+
+    @property
+    def uri(self) -> str:
+        return self.registry.uri
+
+    def __repr__(self) -> str:
+        return f"ModelRegistry({self.uri!r})"
+
+    # --- versions --------------------------------------------------------------------------
+
+    def register_model(
+        self,
+        model_name: str,
+        model_path: str | Path,
+        model_version: str | None = None,
+        model_framework: str | None = None,
+        model_metadata: Mapping[str, object] | None = None,
+    ) -> ModelVersion:
+        """Register the model at a path (a file or a directory) as a new version. All or nothing.
+
+        `model_version` is your own label for it ("v1"), unique in the model; `model_framework` (onnx, torch,
+        sklearn, tensorflow, mlflow …) is told from the files where it is left out. Metadata values are stored
+        as text. Raises PathMissing, LabelTaken, RegistryReadOnly, InvalidInput.
+        """
+        with _failures_told(model_name, "register"):
+            version = self.registry.register(
+                model_name,
+                Path(model_path),
+                framework=model_framework,
+                label=model_version,
+                metadata={str(key): str(value) for key, value in (model_metadata or {}).items()},
+            )
+        _tell("registered", model_name, version.version, label=version.label, framework=version.framework)
+        return version
+
+    def list_models(self) -> Listing[ModelSummary]:
+        """All registered models."""
+        return models_listing(self.registry.list_models())
+
+    def list_versions(self, model: str) -> Listing[ModelVersion]:
+        """The versions of a model by number, ascending. ModelNotFound if there is no such model."""
+        return versions_listing(self.registry.list_versions(model))
+
+    # --- evidence --------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        model: str,
+        data: pd.DataFrame | str | Path,
+        *,
+        target: str,
+        task: Task,
+        versions: Sequence[str | int] | None = None,
+        slices: Sequence[str] = (),
+        context: Sequence[str] = (),
+        options: EvaluationOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Listing[EvaluationReport]:
+        """Measure versions (by default all) on labelled data; a report for each is kept in the registry.
+
+        `data` is a DataFrame or a file (parquet, csv, jsonl) with the models' inputs and the column
+        `target`. A slice is a column ("carrier"), columns crossed ("carrier,origin") or quantile bins of a
+        number ("distance:4"); `context` are further columns to keep beside the predictions for policies. A
+        version that fails has a report that says so. Raises ColumnMissing, ModelNotFound, VersionNotFound,
+        TrustRequired and the errors of reading data.
+        """
+        from lepton_plugins.evaluation.evaluate import evaluate
+
+        with _failures_told(model, "evaluate"):
+            reports = evaluate(
+                self.registry,
+                model,
+                data,
+                target=target,
+                task=task,
+                versions=None if versions is None else [str(version) for version in versions],
+                slices=slices,
+                context=context,
+                options=options,
+                progress=progress,
+            )
+        for report in reports:
+            _tell_evaluated(report)
+        return reports_listing(reports)
+
+    def take_over(
+        self,
+        model: str,
+        version: str | int,
+        run_id: str,
+        *,
+        task: Task | None = None,
+        target: str = "",
+        dataset_name: str | None = None,
+    ) -> EvaluationReport:
+        """Take over what a run of yours has already measured of a version, as its report.
+
+        The figures have no intervals, since a run doesn't keep the rows that they come from. `task` is told
+        from the metrics' names where it is left out; InvalidInput where that isn't clear.
+        """
+        from lepton_plugins.evaluation.take_over import take_over
+
+        with _failures_told(model, "evaluate"):
+            report = take_over(
+                self.registry, model, str(version), run_id, task=task, target=target, dataset_name=dataset_name
+            )
+        _tell_evaluated(report)
+        return report
+
+    def reports(self, model: str) -> Listing[EvaluationReport]:
+        """The latest report of each version that has one."""
+        found = (self.registry.get_report(model, version.version) for version in self.registry.list_versions(model))
+        return reports_listing([report for report in found if report is not None])
+
+    def compare(self, model: str, *, metric: str | None = None, by: str | None = None) -> Comparison:
+        """The versions side by side, overall or by a slice; differences whose interval covers zero are ties.
+
+        Raises ReportMissing where nothing was evaluated.
+        """
+        from lepton_plugins.evaluation.compare import compare
+
+        return compare(self.registry, model, metric=metric, by=by)
+
+    # --- plans -----------------------------------------------------------------------------
+
+    def plan(
+        self,
+        spec: PlanSpec | Mapping[str, Any] | str | Path,
+        *,
+        trust: Literal["pickle"] | None = None,
+        save: bool = True,
+    ) -> PlannedDeployment:
+        """Make a plan from a plan file (a path, its content as a mapping, or a PlanSpec) and store it.
+
+        The plan isn't in force until `promote`. `save=False` only makes it. Raises SpecInvalid, ReportMissing,
+        NoArmLeft, Infeasible, TrustRequired.
+        """
+        from lepton_plugins.planning.lifecycle import save as save_plan
+        from lepton_plugins.planning.plan import make_plan
+
+        read = self._spec(spec)
+        with _failures_told(read.model, "plan"):
+            planned = make_plan(self.registry, read, trust=trust)
+            if save:
+                revision = save_plan(self.registry, planned)
+        if save:
+            _tell("planned", read.model, revision=revision.number, digest=revision.digest)
+        return planned
+
+    def diff(self, model: str, old: str | int | None = None, new: str | int | None = None) -> PlanDiff:
+        """What changes from one plan revision to another: numbers or digests.
+
+        Without revisions: from the plan in force to the latest one; with one: from the plan in force to it.
+        """
+        from lepton_plugins.planning.diff import diff
+
+        if new is None:
+            in_force = self.registry.plan_in_force(model)
+            before = self.registry.get_plan(in_force)[0] if in_force is not None else None
+            return diff(before, self.plan_of(model, old))
+        return diff(self.plan_of(model, old), self.plan_of(model, new))
+
+    def diff_with(
+        self, spec: PlanSpec | Mapping[str, Any] | str | Path, *, trust: Literal["pickle"] | None = None
+    ) -> PlanDiff:
+        """What promoting a plan made of this plan file would change; nothing is stored."""
+        from lepton_plugins.planning.diff import diff
+
+        planned = self.plan(spec, trust=trust, save=False)
+        in_force = self.registry.plan_in_force(planned.plan.model)
+        return diff(self.registry.get_plan(in_force)[0] if in_force is not None else None, planned.plan)
+
+    def plan_of(self, model: str, revision: str | int | None = None) -> DeploymentPlan:
+        """A stored plan by number or digest (its beginning is enough); by default the latest."""
+        return self.registry.get_plan(self.revision(model, revision))[0]
+
+    def revision(self, model: str, revision: str | int | None = None) -> PlanRevision:
+        """A stored revision by number or digest (its beginning is enough); by default the latest."""
+        stored = self.registry.list_plans(model)
+        if revision is None:
+            if not stored:
+                raise PlanNotFound(model)
+            return stored[-1]
+        wanted = str(revision).removeprefix("#")
+        digest = wanted.removeprefix("sha256:")
+        for found in stored:
+            named = len(digest) >= 6 and found.digest.removeprefix("sha256:").startswith(digest)
+            if named or str(found.number) == wanted:
+                return found
+        raise PlanNotFound(model, str(revision))
+
+    def promote(
+        self, model: str, revision: str | int | None = None, *, why: str = "", force: bool = False
+    ) -> Activation:
+        """Put a stored plan (by default the latest) in force.
+
+        PlanStale if the plan in force isn't the one that it was planned on (`force` goes ahead);
+        PromotionLost if a concurrent promotion stands.
+        """
+        from lepton_plugins.planning.lifecycle import promote
+
+        with _failures_told(model, "promote"):
+            activation = promote(self.registry, model, revision=_text(revision), why=why, force=force)
+        return _activated("promoted", activation)
+
+    def rollback(self, model: str, *, to: str | int | None = None, why: str = "") -> Activation:
+        """Put the plan that was in force before (or the revision `to`) back in force."""
+        from lepton_plugins.planning.lifecycle import rollback
+
+        with _failures_told(model, "rollback"):
+            activation = rollback(self.registry, model, to=_text(to), why=why)
+        return _activated("rolled_back", activation)
+
+    def pin(self, model: str, version: str | int, *, why: str = "") -> Activation:
+        """Send all traffic to one version until `unpin`, another pin, or a promotion."""
+        from lepton_plugins.planning.lifecycle import pin
+
+        with _failures_told(model, "pin"):
+            activation = pin(self.registry, model, str(version), why=why)
+        return _activated("promoted", activation)
+
+    def unpin(self, model: str, *, why: str = "") -> Activation:
+        """Put the plan that the pin replaced back in force."""
+        from lepton_plugins.planning.lifecycle import unpin
+
+        with _failures_told(model, "unpin"):
+            activation = unpin(self.registry, model, why=why)
+        return _activated("promoted", activation)
+
+    def history(self, model: str) -> Listing[Activation]:
+        """The audit trail: every activation, oldest first."""
+        from lepton_plugins.planning.lifecycle import history
+
+        return activations_listing(history(self.registry, model))
+
+    # --- deployment ------------------------------------------------------------------------
+
+    def pull(self, model: str, to: str | Path, *, revision: str | int | None = None) -> Path:
+        """Make the plan in force (or a revision) a deployment directory; every digest is checked.
+
+        Files that are there already, with the right digest, aren't fetched again.
+        """
+        from lepton_plugins.routing.directory import pull
+
+        chosen = None if revision is None else self.revision(model, revision)
+        with _failures_told(model, "pull"):
+            return pull(self.registry, model, Path(to), revision=chosen)
+
+    def generate(
+        self, directory: str | Path, target: str, to: str | Path, options: Mapping[str, Any] | None = None
+    ) -> list[Path]:
+        """Render a deployment directory for a target (bentoml, kserve …) into the empty directory `to`.
+
+        Returns the files, relative to `to`. UnknownPlugin if no plugin offers the target; InvalidInput for
+        an option that the target doesn't know.
+        """
+        from lepton_plugins.generate import generate
+
+        model, files = generate(Path(directory), target, Path(to), options or {})
+        _tell("generated", model, target=target, files=len(files))
+        return files
+
+    def router(self, model: str, *, directory: str | Path | None = None, threads: int | None = None) -> Router:
+        """The router of the plan in force, over a deployment directory (by default a temporary one).
+
+        `router.predict(data)`, `router.decide(context)`, `router.explain(context)`; close it when done.
+        """
+        from tempfile import mkdtemp
+
+        from lepton_plugins.routing.router import Router
+
+        to = Path(directory) if directory is not None else Path(mkdtemp(prefix="lepton-")) / "deployment"
+        return Router.load(self.pull(model, to), threads=threads)
+
+    def explain(self, model: str, context: Mapping[str, Any], *, key: object = None) -> Explanation:
+        """Which version would answer this row under the plan in force, and why each other one wouldn't."""
+        from tempfile import TemporaryDirectory
+
+        from lepton_plugins.routing.router import Router
+
+        with TemporaryDirectory(prefix="lepton-") as folder:
+            router = Router.load(self.pull(model, Path(folder) / "deployment"))
+            try:
+                return router.explain(context, key=key)
+            finally:
+                router.close()
+
+    # --- housekeeping ----------------------------------------------------------------------
+
+    def purge(self, model: str | None = None, *, dry_run: bool = False) -> list[str]:
+        """Remove everything that Lepton wrote (for one model, or all), nothing else; tells what."""
+        return list(self.registry.purge(model, dry_run=dry_run))
+
+    def _spec(self, spec: PlanSpec | Mapping[str, Any] | str | Path) -> PlanSpec:
+        from lepton_plugins.planning.spec_file import parse_spec, read_spec
+        from lepton_plugins.records.spec import PlanSpec
+
+        if isinstance(spec, PlanSpec):
+            return spec
+        return parse_spec(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
+
+
+def _text(revision: str | int | None) -> str | None:
+    return None if revision is None else str(revision)
+
+
+def _tell(kind: EventKind, model: str, version: str | None = None, **detail: Any) -> None:
+    plugins().tell(Event(kind=kind, model=model, version=version, detail=detail))
+
+
+def _tell_evaluated(report: EvaluationReport) -> None:
+    if report.failure is not None:
+        _tell("failed", report.model, report.version, action="evaluate", **report.failure.model_dump())
+        return
+    metrics = {name: estimate.value for name, estimate in report.metrics.items()}
+    _tell("evaluated", report.model, report.version, run_id=report.run_id, metrics=metrics)
+
+
+def _activated(kind: EventKind, activation: Activation) -> Activation:
+    _tell(
+        kind,
+        activation.model,
+        revision=activation.to_number,
+        digest=activation.to_digest,
+        action=activation.action,
+        who=activation.who,
+        why=activation.why,
+    )
+    return activation
+
+
+@contextmanager
+def _failures_told(model: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except LeptonError as error:
+        _tell("failed", model, action=action, code=error.code, reason=str(error))
+        raise

@@ -1,0 +1,126 @@
+"""Commands about deployments: pull, generate, serve."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Annotated
+
+import typer
+
+from lepton_plugins.cli.opening import deployment, deployment_directory, open_registry
+from lepton_plugins.cli.output import Output, OutputOption, show
+from lepton_plugins.cli.planning import Model
+from lepton_plugins.cli.registering import pairs
+from lepton_plugins.cli.terminal import terminal
+
+_PANEL = "Deployment"
+
+Source = Annotated[
+    str, typer.Argument(metavar="NAME|DIR", help="A model with a plan in force, or a deployment directory.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (pull, generate, serve):
+        app.command(rich_help_panel=_PANEL)(command)
+
+
+def pull(
+    name: Model,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="The deployment directory to make or bring up to date.")],
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Number or digest (default: the plan in force).")
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Make the plan in force a deployment directory; every digest is checked.
+
+    What is there already isn't fetched again.
+
+    Example: lepton pull flights --to deployment
+    """
+    path = open_registry().pull(name, to, revision=revision)
+    show({"model": name, "directory": str(path)}, lambda: str(path), output)
+
+
+def generate(
+    source: Source,
+    target: Annotated[str, typer.Option(metavar="T", help="What it is rendered for, such as bentoml or kserve.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="An empty directory, or a new one.")],
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="An option of the target; may be given several times.")
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Render a plan for a target: the same input gives the same files.
+
+    `lepton plugins` lists the targets that are installed.
+
+    Example: lepton generate flights --target kserve --to manifests --option namespace=models
+    """
+    from lepton_plugins.generate import generate as render
+    from lepton_plugins.generate import open_target
+
+    open_target(target)  # Before a plan is pulled for nothing.
+    with deployment(source) as directory:
+        files = [str(path) for path in render(directory, target, to, pairs(option or [], "--option"))]
+    show({"target": target, "directory": str(to), "files": files}, lambda: "\n".join(files), output)
+
+
+def serve(
+    source: Source,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    decisions: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With NAME: keep what was pulled here (default: a temporary one)."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the token for admin routes (default: LEPTON_TOKEN).")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A further name by which admin routes may be reached.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
+) -> None:
+    """Serve a plan over HTTP: V2 infer, V1 predict, /invocations, feedback, /metrics.
+
+    With NAME it follows the registry: a promotion, a rollback or a pin takes effect within seconds.
+
+    Example: lepton serve flights --port 8080 --decisions file:///var/lib/lepton/flights
+    """
+    from lepton_plugins.serving.run import serve as run
+    from lepton_plugins.serving.settings import ServingSettings, token_from
+
+    settings = ServingSettings(
+        host=host,
+        token=token_from(os.environ, token_file),
+        allowed_hosts=tuple(allowed_host or ()),
+        decisions=decisions,
+        threads=threads,
+    )
+    directory = deployment_directory(source)
+    if directory is not None:
+        run(directory, host, port, settings=settings)
+        return
+    from lepton_plugins.serving.follower import Follow
+
+    with ExitStack() as stack:
+        if state is None:
+            state = Path(mkdtemp(prefix="lepton-serve-"))
+            stack.callback(_remove, state)
+        terminal.note(f"Following {source} in the registry …")
+        run(state, host, port, settings=settings, follow=Follow(source, terminal.registry))
+
+
+def _remove(folder: Path) -> None:
+    from shutil import rmtree
+
+    rmtree(folder, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""Showing results: the same value as a table, as JSON or as YAML."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from lepton_plugins.listing import Listing
+
+
+class Output(StrEnum):
+    """The forms in which a result is written to stdout."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the result on stdout.")]
+
+
+def show(value: Any, table: Callable[[], RenderableType], output: Output) -> None:
+    """Write `value` (records, mappings, sequences of them) to stdout; `table` is made only where it is asked for."""
+    if output is Output.table:
+        stdout().print(table())
+        return
+    data = plain(value)
+    if output is Output.json:
+        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        return
+    import yaml
+
+    sys.stdout.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))
+
+
+def plain(value: Any) -> Any:
+    """Records as plain JSON values; NaN and infinity become null."""
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        return json.loads(value.model_dump_json())
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
+def stdout() -> Console:
+    """Rich's console for results: colours only on a terminal, no highlighting of its own."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, soft_wrap=False)
+
+
+def listing_table(listing: Listing[Any], title: str | None = None) -> RenderableType:
+    """A listing as a table that fits 80 columns: figures right, ids folded and never cut."""
+    from rich.text import Text
+
+    if not listing:
+        return Text(listing.empty)
+    table = new_table(title)
+    for column in listing.columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.figures else "left",
+            no_wrap=column.figures,
+            overflow="fold",
+        )
+    for row in listing.rows():
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def new_table(title: str | None = None) -> Table:
+    """A table in the one style that all commands use."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -1,0 +1,54 @@
+"""Rendering a deployment directory for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from lepton_plugins.errors import InvalidInput, UnknownPlugin, nearest
+from lepton_plugins.plugins import plugins, validation_lines
+from lepton_plugins.routing.directory import DeploymentDirectory
+from lepton_plugins.target import Target
+
+
+def generate(directory: Path, target: str, to: Path, options: Mapping[str, Any]) -> tuple[str, list[Path]]:
+    """Render `directory` into the empty directory `to`; returns the model and the files, relative, sorted.
+
+    All or nothing: what a failing target wrote doesn't stay. UnknownPlugin, DirectoryInvalid, InvalidInput.
+    """
+    renderer = open_target(target)
+    checked = _options(renderer, target, options)
+    plan = DeploymentDirectory.open(directory).plan
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InvalidInput(f"--to {to}: found something there already, expected an empty directory or a new one.")
+    with TemporaryDirectory(prefix="lepton-") as folder:
+        rendered = Path(folder) / "rendered"
+        rendered.mkdir()
+        files = list(renderer.render(plan, directory, rendered, checked))
+        copytree(rendered, to, dirs_exist_ok=True)
+    return plan.model, files
+
+
+def open_target(name: str) -> Target:
+    """The target of this name; UnknownPlugin says so where none is installed at all."""
+    offers = plugins().offers("target")
+    if not offers:
+        raise UnknownPlugin("target", name, ())
+    made: Target = plugins().load("target", name)()
+    return made
+
+
+def _options(target: Target, name: str, options: Mapping[str, Any]) -> Any:
+    known = target.Options.model_fields
+    for option in options:
+        if option not in known:
+            raise InvalidInput(f"The target {name!r} has no option {option!r}.{nearest(option, known)}")
+    try:
+        return target.Options.model_validate(dict(options))
+    except ValidationError as error:
+        raise InvalidInput(f"The target {name!r}: {validation_lines(error)}") from error

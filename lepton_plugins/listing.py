@@ -1,0 +1,47 @@
+"""A list of records that shows itself as a table: in a notebook, and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """One column: its title and how an item's cell is written. `figures` are set to the right."""
+
+    title: str
+    text: Callable[[T], str | None]
+    figures: bool = False
+
+
+class Listing(list[T]):
+    """A list with columns to show it by. Columns that are empty in every row are left out."""
+
+    def __init__(self, items: Iterable[T], columns: Sequence[Column[T]], empty: str = "Nothing here.") -> None:
+        super().__init__(items)
+        self.empty = empty
+        self.columns = [column for column in columns if not self or any(column.text(item) for item in self)]
+
+    def rows(self) -> list[list[str]]:
+        """The cells, row by row."""
+        return [[column.text(item) or "" for column in self.columns] for item in self]
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return f"<p>{escape(self.empty)}</p>"
+        head = "".join(f"<th>{escape(column.title)}</th>" for column in self.columns)
+        body = "".join(
+            "<tr>" + "".join(_cell(column, cell) for column, cell in zip(self.columns, row, strict=True)) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(column: Column[Any], text: str) -> str:
+    style = ' style="text-align:right"' if column.figures else ""
+    return f"<td{style}>{escape(text)}</td>"

@@ -1,0 +1,118 @@
+"""Which columns the registry's records are shown with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import floor, isfinite, log10
+
+from lepton_plugins.listing import Column, Listing
+from lepton_plugins.records.plan import Activation
+from lepton_plugins.records.report import Estimate, EvaluationReport
+from lepton_plugins.records.version import ModelVersion
+from lepton_plugins.registry import ModelSummary
+
+
+def models_listing(models: Sequence[ModelSummary]) -> Listing[ModelSummary]:
+    """Registered models."""
+    columns: list[Column[ModelSummary]] = [
+        Column("model", lambda model: model.model),
+        Column("versions", lambda model: str(model.versions), figures=True),
+        Column("latest", lambda model: model.latest, figures=True),
+        Column("plan in force", lambda model: model.in_force),
+        Column("description", lambda model: _first_line(model.description)),
+    ]
+    return Listing(models, columns, empty="No models are registered here.")
+
+
+def versions_listing(versions: Sequence[ModelVersion]) -> Listing[ModelVersion]:
+    """Versions with the columns that people look for."""
+    columns: list[Column[ModelVersion]] = [
+        Column("version", lambda version: version.version, figures=True),
+        Column("label", lambda version: version.label),
+        Column("framework", lambda version: version.framework or ", ".join(version.flavors)),
+        Column("aliases", lambda version: ", ".join(version.aliases)),
+        Column("digest", lambda version: short_digest(version.artifact_digest)),
+        Column("metadata", lambda version: ", ".join(f"{k}={v}" for k, v in sorted(version.metadata.items()))),
+        Column("status", lambda version: version.status if version.status != "READY" else None),
+    ]
+    return Listing(versions, columns, empty="This model has no versions.")
+
+
+def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationReport]:
+    """Reports with their leading metrics, latency and size; a failed one says why."""
+    leading = _leading_metrics(reports)
+    columns: list[Column[EvaluationReport]] = [
+        Column("version", lambda report: report.version, figures=True),
+        Column("label", lambda report: report.label),
+        *(Column(name, _metric_cell(name), figures=True) for name in leading),
+        Column("p50", lambda report: f"{report.latency[0].p50_ms:.3g} ms" if report.latency else None, figures=True),
+        Column("size", lambda report: size(report.resources.artifact_bytes), figures=True),
+        Column("failed", lambda report: f"{report.failure.stage}: {report.failure.reason}" if report.failure else None),
+    ]
+    return Listing(reports, columns, empty="No version has a report.")
+
+
+def activations_listing(activations: Sequence[Activation]) -> Listing[Activation]:
+    """The audit trail's columns."""
+    columns: list[Column[Activation]] = [
+        Column("at", lambda entry: entry.at[:19].replace("T", " ")),
+        Column("action", lambda entry: entry.action + (" (forced)" if entry.forced else "")),
+        Column("from", lambda entry: short_digest(entry.from_digest)),
+        Column("to", lambda entry: f"#{entry.to_number} {short_digest(entry.to_digest)}"),
+        Column("who", lambda entry: entry.who),
+        Column("why", lambda entry: entry.why),
+    ]
+    return Listing(activations, columns, empty="No plan has been in force yet.")
+
+
+def short_digest(digest: str | None) -> str | None:
+    """Enough of a digest to tell it from others, as people write it."""
+    return None if digest is None else digest.removeprefix("sha256:")[:10]
+
+
+def size(value: float | None) -> str | None:
+    """Bytes in binary units: 3.4 MiB."""
+    if value is None:
+        return None
+    amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, _ = amount / 1024, units.pop(0)
+    return f"{amount:.3g} {units[0]}" if amount < 1000 else f"{amount:.0f} {units[0]}"
+
+
+def _leading_metrics(reports: Sequence[EvaluationReport]) -> list[str]:
+    """At most two metrics that all good reports have, the task's own first."""
+    preferred = ("log_loss", "roc_auc", "rmse", "r2", "ndcg@10", "mrr")
+    good = [report for report in reports if report.ok and report.metrics]
+    if not good:
+        return []
+    shared = [name for name in good[0].metrics if all(name in report.metrics for report in good)]
+    ordered = [name for name in preferred if name in shared] + [name for name in shared if name not in preferred]
+    return ordered[:2]
+
+
+def _metric_cell(name: str) -> Callable[[EvaluationReport], str | None]:
+    def cell(report: EvaluationReport) -> str | None:
+        return estimate_text(report.metrics[name]) if name in report.metrics else None
+
+    return cell
+
+
+def _first_line(text: str) -> str | None:
+    """A description's first line of words, without markup comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line and not line.startswith("<!--")), None)
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """`0.712 [0.701, 0.723]`: as many decimals as the interval's width makes meaningful."""
+    if estimate.value is None:
+        return "–"
+    decimals = 4
+    if estimate.low is not None and estimate.high is not None and estimate.high > estimate.low:
+        decimals = min(max(1 - floor(log10((estimate.high - estimate.low) / 2)), 0), 6)
+    low, high = (
+        "…" if bound is None or not isfinite(bound) else f"{bound:.{decimals}f}"
+        for bound in (estimate.low, estimate.high)
+    )
+    return f"{estimate.value:.{decimals}f} [{low}, {high}]"
