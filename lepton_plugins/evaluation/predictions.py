@@ -2,11 +2,12 @@
 
 Columns: `row_id` int64 (position in the data as given), `target`, the predictions (`prediction`, and
 `proba_<class>` where there are probabilities; `prediction_0`, `prediction_1` … where a version gives several
-values), `group` in a ranking, then the slice and context columns with their raw values.
+values), `group` where rows belong to units (users), then the slice and context columns with their raw values.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 #: Its name among a report's files.
 FILE = "predictions.parquet"
 
+_SLICINGS = b"lepton.slicings"
+
 
 @dataclass(slots=True)
 class Predictions:
     """Predictions read back. `output` (n,), or (n, classes) in the order of the report's classes, or (n, k).
 
     `target` and a "label" output hold class names (object) in a classification. `groups` (n,) numbers
-    the units in a ranking. `columns` holds slice and context columns, missing values as None or NaN.
+    the units that rows belong to. `columns` holds slice and context columns, missing values as None or NaN.
     """
 
     row_id: NDArray[np.int64]
@@ -39,6 +42,8 @@ class Predictions:
     output: NDArray[Any]
     columns: Mapping[str, NDArray[Any]]
     groups: NDArray[np.intp] | None = None
+    slicings: tuple[str, ...] = ()
+    """What the report was sliced by, as it was asked for ("carrier", "distance:4")."""
 
     @property
     def rows(self) -> int:
@@ -75,7 +80,7 @@ def predictions_frame(
     return pd.DataFrame(table)
 
 
-def check_columns(columns: Sequence[str], classes: Sequence[str], *, ranking: bool) -> None:
+def check_columns(columns: Sequence[str], classes: Sequence[str]) -> None:
     """Slice and context columns that would clash in the file: told before any model is loaded."""
     taken = {"row_id", "target", "prediction", *(f"proba_{name}" for name in classes)} | (
         {"group"} if ranking else set()
@@ -92,18 +97,25 @@ def _names(values: NDArray[Any], classes: Sequence[str]) -> Any:
     return pd.Categorical(values, categories=list(classes)) if classes else values
 
 
-def write_predictions(frame: pd.DataFrame, to: Path) -> Path:
-    """Write the table to `to`/predictions.parquet."""
+def write_predictions(frame: pd.DataFrame, to: Path, slicings: Sequence[str] = ()) -> Path:
+    """Write the table to `to`/predictions.parquet, with what the rows were sliced by."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SLICINGS: json.dumps(list(slicings))})
     path = to / FILE
-    frame.to_parquet(path, index=False, compression="zstd")
+    pq.write_table(table, path, compression="zstd")
     return path
 
 
 def read_predictions(path: Path, report: EvaluationReport) -> Predictions:
     """The predictions that `report` is about, from its file."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    frame = pd.read_parquet(path)
+    table = pq.read_table(path)
+    frame = table.to_pandas()
     classes = report.classes
     own = {"row_id", "target"}
     if report.output == "proba":
@@ -118,7 +130,7 @@ def read_predictions(path: Path, report: EvaluationReport) -> Predictions:
         output = frame[several].to_numpy(dtype=np.float64)
         own |= set(several)
     groups = None
-    if report.task == "ranking":
+    if "group" in frame:
         groups = pd.factorize(frame["group"])[0].astype(np.intp)
         own.add("group")
     return Predictions(
@@ -127,6 +139,7 @@ def read_predictions(path: Path, report: EvaluationReport) -> Predictions:
         output=output,
         columns={name: _plain(frame[name]) for name in frame.columns if name not in own},
         groups=groups,
+        slicings=tuple(json.loads((table.schema.metadata or {}).get(_SLICINGS, b"[]"))),
     )
 
 

@@ -1,0 +1,114 @@
+"""A version on its way into an evaluation: its files, what they are, and its inputs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import LeptonError, PackageMissing, RegistryUnreachable, TrustRequired
+from lepton_plugins.evaluation.dataset import EvaluationData
+from lepton_plugins.evaluation.features import model_inputs
+from lepton_plugins.evaluation.footprint import Footprint
+from lepton_plugins.evaluation.options import EvaluationOptions
+from lepton_plugins.evaluation.predict import KINDS, within
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.report import Failure
+from lepton_plugins.records.signature import Signature
+from lepton_plugins.records.version import ModelVersion
+from lepton_plugins.registry import Registry
+from lepton_plugins.routing.backend import Inspection, LoadedModel
+from lepton_plugins.routing.loading import find_backend, load_version
+
+#: Rows that the fresh process answers when memory is measured.
+_FOOTPRINT_ROWS = 64
+
+Stage = Literal["fetch", "load", "predict", "score"]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Made by `prepare`: nothing of the version has run in this process yet. `close` removes its files."""
+
+    version: ModelVersion
+    folder: Path
+    digest: str | None = None
+    backend: str | None = None
+    inspection: Inspection | None = None
+    signature: Signature | None = None
+    inputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    footprint: Footprint | None = None
+    failure: Failure | None = None
+
+    def load(self, options: EvaluationOptions) -> LoadedModel:
+        """Load the files: once, and not before their format was checked."""
+        number = self.version.version
+        return within(
+            options.time_limit,
+            number,
+            "load",
+            lambda: load_version(self.folder, number, backend=self.backend, trust=options.trust)[0],
+        )
+
+    def close(self) -> None:
+        if self.footprint is not None:
+            self.footprint.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def failure(stage: Stage, error: LeptonError) -> Failure:
+    """What went wrong, for the report."""
+    return Failure(stage=stage, code=error.code, reason=str(error))
+
+
+def prepare(
+    registry: Registry,
+    version: ModelVersion,
+    folder: Path,
+    data: EvaluationData,
+    options: EvaluationOptions,
+    roles: Collection[str],
+    slice_columns: Collection[str],
+) -> Candidate:
+    """Fetch a version's files, look at them, check the leave to load them, make its inputs from the data.
+
+    Where cost is measured, the fresh process that measures memory is under way when this returns. What
+    goes wrong with the version stands in `failure`; RegistryUnreachable is raised: it concerns all.
+    """
+    candidate = Candidate(version, folder)
+    stage: Stage = "fetch"
+    try:
+        folder.mkdir(parents=True)
+        candidate.digest = registry.fetch(version, folder)
+        stage = "load"
+        _inspect(candidate, options)
+        stage = "predict"
+        candidate.inputs, notes = model_inputs(data.frame, candidate.signature, version.version, roles, slice_columns)
+        candidate.notes += notes
+        if options.cost and candidate.backend is not None:
+            target = plugins().offer("backend", candidate.backend).target
+            kind = KINDS[data.task][0]
+            candidate.footprint = Footprint(target, folder, candidate.inputs, kind, min(_FOOTPRINT_ROWS, data.rows))
+    except RegistryUnreachable:
+        candidate.close()
+        raise
+    except LeptonError as error:
+        candidate.failure = failure(stage, error)
+    return candidate
+
+
+def _inspect(candidate: Candidate, options: EvaluationOptions) -> None:
+    number = candidate.version.version
+    backend, inspection = within(options.time_limit, number, "inspect", lambda: find_backend(candidate.folder))
+    candidate.backend, candidate.inspection = backend, inspection
+    candidate.signature = inspection.signature or candidate.version.signature
+    if inspection.carries_code and options.trust is None:
+        raise TrustRequired(number, inspection.format)
+    if inspection.missing:
+        install = inspection.install or f"pip install {' '.join(inspection.missing)}"
+        raise PackageMissing(inspection.missing[0], f"Loading version {number} ({inspection.format})", install)

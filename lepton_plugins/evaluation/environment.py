@@ -1,0 +1,28 @@
+"""Where measurements were made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from lepton_plugins import __version__
+from lepton_plugins.records.report import Environment
+
+#: Packages whose version changes what is measured.
+_TOLD = ("numpy", "scipy", "scikit-learn", "onnxruntime", "mlflow", "torch", "tensorflow", "xgboost", "lightgbm")
+
+
+def environment() -> Environment:
+    """This process's: Python, platform, the cores it may use, versions of the packages that matter."""
+    packages = {"lepton-plugins": __version__}
+    for name in _TOLD:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Environment(
+        python=".".join(map(str, sys.version_info[:3])), platform=platform.platform(), cpus=cpus, packages=packages
+    )

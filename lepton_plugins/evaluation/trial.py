@@ -1,0 +1,270 @@
+"""One version in an evaluation: through loading, answering, scoring, measuring and storing, to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import LeptonError, RegistryReadOnly
+from lepton_plugins.evaluation.candidate import Candidate, Stage, failure
+from lepton_plugins.evaluation.classes import align_classes
+from lepton_plugins.evaluation.cost import artifact_bytes, count_parameters, measure_latency
+from lepton_plugins.evaluation.dataset import EvaluationData
+from lepton_plugins.evaluation.environment import environment
+from lepton_plugins.evaluation.evaluator import Evaluator
+from lepton_plugins.evaluation.features import model_inputs
+from lepton_plugins.evaluation.options import EvaluationOptions
+from lepton_plugins.evaluation.predict import predict_rows, within
+from lepton_plugins.evaluation.predictions import predictions_frame, write_predictions
+from lepton_plugins.evaluation.progress import Progress
+from lepton_plugins.evaluation.row_metrics import quantile_levels
+from lepton_plugins.evaluation.score import score, score_slices
+from lepton_plugins.evaluation.slices import SliceCodes
+from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.report import EvaluationReport, Resources
+from lepton_plugins.registry import Registry
+from lepton_plugins.routing.backend import LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A refusal says nothing about the version: it doesn't take the place of an earlier report.
+_REFUSALS = frozenset({"trust_required", "package_missing"})
+
+
+@dataclass(slots=True)
+class Setting:
+    """What all versions of one evaluation share.
+
+    `kept` holds the slice and context columns, which go into the file of predictions; `roles` are
+    columns that aren't features; `groups` (n,) numbers the units from 0.
+    """
+
+    registry: Registry
+    data: EvaluationData
+    slices: Mapping[tuple[str, ...], SliceCodes]
+    slicings: Sequence[str]
+    kept: pd.DataFrame
+    roles: set[str]
+    options: EvaluationOptions
+    evaluators: Mapping[str, Evaluator]
+    progress: Progress
+    groups: NDArray[Any] | None = None
+
+
+class Trial:
+    """One version through its stages. After a failure the later stages do nothing."""
+
+    def __init__(self, shared: Setting, candidate: Candidate, folder: Path) -> None:
+        self.shared = shared
+        self.candidate = candidate
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.files: dict[str, Path] = {}
+        self.model: LoadedModel | None = None
+        self.output: NDArray[Any] | None = None
+        data, version, inspection = shared.data, candidate.version, candidate.inspection
+        self.report = EvaluationReport(
+            model=version.model,
+            version=version.version,
+            label=version.label,
+            artifact_digest=candidate.digest,
+            dataset=data.dataset,
+            task=data.task,
+            target=data.target_column,
+            signature=candidate.signature,
+            backend=candidate.backend,
+            format=inspection.format if inspection else None,
+            carries_code=inspection.carries_code if inspection else False,
+            environment=environment(),
+            failure=candidate.failure,
+            notes=(*data.notes, *candidate.notes),
+            evaluated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _set(self, *notes: str, **fields: Any) -> None:
+        self.report = self.report.model_copy(update={**fields, "notes": (*self.report.notes, *notes)})
+
+    def predict(self) -> None:
+        """Load the version and let it answer all rows."""
+        if not self.report.ok:
+            return
+        candidate, options, data, progress = self.candidate, self.shared.options, self.shared.data, self.shared.progress
+        version = candidate.version
+        stage: Stage = "load"
+        progress.stage(version, "load")
+        try:
+            if candidate.footprint is not None:
+                # A version that takes its process down has done so there.
+                peak, gpu, why = candidate.footprint.wait(version.version, options.time_limit)
+                if why:
+                    self._set(f"memory wasn't measured: {why}")
+                self._set(resources=Resources(peak_memory=peak, gpu_memory=gpu))
+            self.model = model = candidate.load(options)
+            stage = "predict"
+            self._follow_signature(model)
+            progress.stage(version, "predict", data.rows)
+            output, kind = predict_rows(
+                model,
+                candidate.inputs,
+                data.rows,
+                data.task,
+                version.version,
+                chunk=options.chunk_rows,
+                time_limit=options.time_limit,
+                advance=lambda done: progress.advance(version, done),
+            )
+            self._take(output, kind, model)
+        except LeptonError as error:
+            self._set(failure=failure(stage, error))
+
+    def _follow_signature(self, model: LoadedModel) -> None:
+        """A loaded model knows its signature best."""
+        candidate = self.candidate
+        if model.signature is None or model.signature == candidate.signature:
+            return
+        candidate.signature = model.signature
+        candidate.inputs, notes = model_inputs(
+            self.shared.data.frame,
+            model.signature,
+            candidate.version.version,
+            self.shared.roles,
+            set(self.shared.kept.columns),
+        )
+        self._set(*(note for note in notes if note not in self.report.notes), signature=model.signature)
+
+    def _take(self, output: NDArray[Any], kind: OutputKind, model: LoadedModel) -> None:
+        data = self.shared.data
+        classes: tuple[str, ...] = ()
+        notes: list[str] = []
+        if data.task == "classification":
+            number = self.candidate.version.version
+            output, classes, notes = align_classes(output, kind, model.classes, data.classes, number)
+            if kind == "label":
+                notes.append("it gives labels, not probabilities: no AUC, log loss, Brier score or calibration")
+        if data.task == "regression" and output.ndim == 2:
+            classes = self._quantiles(output.shape[1])
+        self.output = output
+        self._set(*notes, output=kind, classes=classes)
+
+    def _quantiles(self, columns: int) -> tuple[str, ...]:
+        """Names of the columns of a version that gives several numbers a row, where they are quantiles."""
+        if self.shared.options.quantiles:
+            return tuple(f"{level:g}" for level in self.shared.options.quantiles)
+        names = tuple(field.name for field in self.report.signature.outputs) if self.report.signature else ()
+        return names if len(names) == columns and quantile_levels(names) else ()
+
+    def score(self) -> None:
+        """Quality with intervals, overall and by slice, and the file of predictions."""
+        if not self.report.ok or self.output is None:
+            return
+        shared, data, report, options = self.shared, self.shared.data, self.report, self.shared.options
+        assert report.output is not None
+        version = self.candidate.version
+        shared.progress.stage(version, "score")
+        try:
+            metrics = score(
+                data.task,
+                data.target,
+                self.output,
+                report.output,
+                report.classes,
+                groups=shared.groups,
+                level=options.level,
+            )
+            slices = score_slices(
+                data.task,
+                data.target,
+                self.output,
+                report.output,
+                report.classes,
+                slices=shared.slices,
+                groups=shared.groups,
+                level=options.level,
+            )
+        except LeptonError as error:
+            self._set(failure=failure("score", error))
+            return
+        self._set(metrics=metrics, slices=slices)
+
+    def cost(self) -> None:
+        """Latency by batch size, bytes, parameters."""
+        if self.model is None:
+            return
+        if self.shared.options.cost and self.report.ok and self.report.output is not None:
+            self.shared.progress.stage(self.candidate.version, "cost")
+            self._measure(self.model, self.report.output)
+        self.model.close()
+        self.model = None
+
+    def _measure(self, model: LoadedModel, output: OutputKind) -> None:
+        candidate, options = self.candidate, self.shared.options
+        resources = self.report.resources.model_copy(
+            update={
+                "artifact_bytes": artifact_bytes(candidate.folder),
+                "parameters": count_parameters(candidate.folder, model),
+            }
+        )
+        self._set(resources=resources)
+        try:
+            latency = within(
+                options.time_limit,
+                candidate.version.version,
+                "be timed",
+                lambda: measure_latency(model, candidate.inputs, output, seconds=options.cost_seconds),
+            )
+        except LeptonError as error:
+            self._set(f"latency wasn't measured: {error}")
+        else:
+            self._set(latency=latency)
+
+    def save(self) -> EvaluationReport:
+        """Write the files, let the evaluators add theirs, store all of it."""
+        shared = self.shared
+        version = self.candidate.version
+        shared.progress.stage(version, "save")
+        if self.report.ok and self.output is not None:
+            self._write_files(self.output)
+        if self.report.failure is not None and self.report.failure.code in _REFUSALS:
+            earlier = shared.registry.get_report(version.model, version.version)
+            if earlier is not None and earlier.ok:
+                self._set("not stored: the version's earlier report stays")
+                return self.report
+        try:
+            return shared.registry.save_report(self.report, self.files)
+        except RegistryReadOnly as error:
+            self._set(f"not stored: {error}")
+            return self.report
+
+    def _write_files(self, output: NDArray[Any]) -> None:
+        from lepton_plugins.evaluation.chart import report_png
+
+        shared, data, report = self.shared, self.shared.data, self.report
+        assert report.output is not None
+        frame = predictions_frame(
+            row_id=data.row_id,
+            target=data.target,
+            output=output,
+            kind=report.output,
+            classes=report.classes,
+            groups=data.groups,
+            columns=shared.kept,
+        )
+        path = write_predictions(frame, self.folder, shared.slicings)
+        self.files[path.name] = path
+        chart = report_png(report, self.folder / "chart.png")
+        self.files[chart.name] = chart
+        for name, evaluator in shared.evaluators.items():
+            to = self.folder / name
+            to.mkdir()
+            try:
+                self.files.update(evaluator.evaluate(self.report, frame, to))
+            except Exception as error:  # A plugin's fault must not cost the measurements.
+                self._set(
+                    f"the evaluator {name!r} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                )
