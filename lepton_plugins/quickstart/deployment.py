@@ -1,0 +1,117 @@
+"""From the trained files to a plan in force, through the public Python API; what is there already is used again."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from lepton_plugins.errors import ModelNotFound
+from lepton_plugins.quickstart.flights import TARGET
+from lepton_plugins.quickstart.steps import Step, Steps
+from lepton_plugins.quickstart.versions import RECIPES
+from lepton_plugins.quickstart.workspace import Workspace, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from lepton_plugins.api import ModelRegistry
+    from lepton_plugins.evaluation.progress import Stage
+    from lepton_plugins.records.report import EvaluationReport
+    from lepton_plugins.records.version import ModelVersion
+
+MODEL = "flights"
+DATASET = "flights-sep-oct"
+
+
+def open_registry(workspace: Workspace) -> ModelRegistry:
+    """The embedded registry: an sqlite database, artifacts beside it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    from lepton_plugins.api import ModelRegistry
+
+    if not (workspace.root / "mlflow.db").exists():
+        # MLflow puts a new database's artifacts below the current directory unless it is told where.
+        SqlAlchemyStore(workspace.registry_uri, workspace.artifacts.as_uri())
+    return ModelRegistry(workspace.registry_uri)
+
+
+def register(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> None:
+    """Each file as a version of the model, under its label."""
+    with steps.step("Register") as step:
+        try:
+            known = {version.label for version in registry.list_versions(MODEL)}
+        except ModelNotFound:
+            known = set()
+        for recipe in RECIPES:
+            if recipe.label in known:
+                continue
+            step.now(recipe.label)
+            registry.register_model(
+                MODEL,
+                workspace.model_file(recipe.label),
+                model_version=recipe.label,
+                model_framework="onnx",
+                model_metadata={"description": recipe.summary, "trained on": str(recipe.period)},
+            )
+        new = len(RECIPES) - len(known)
+        step.say(f"{new} versions of {MODEL!r} in {workspace.registry_uri}" if new else "found")
+
+
+def evaluate(registry: ModelRegistry, workspace: Workspace, flights: pd.DataFrame, steps: Steps) -> None:
+    """Every version on the same flights, which none of them has seen, by carrier."""
+    from lepton_plugins.evaluation.dataset import read_evaluation_data
+    from lepton_plugins.evaluation.options import EvaluationOptions
+
+    with steps.step("Evaluate") as step:
+        digest = read_evaluation_data(flights, target=TARGET, task="classification").dataset.digest
+        reports = registry.reports(MODEL)
+        if len(reports) == len(RECIPES) and all(report.ok and report.dataset.digest == digest for report in reports):
+            step.say("reports found")
+            return
+        reports = registry.evaluate(
+            MODEL,
+            flights,
+            target=TARGET,
+            task="classification",
+            slices=["carrier"],
+            options=EvaluationOptions(dataset_name=DATASET),
+            progress=_Watching(step),
+        )
+        for report in reports:
+            if report.failure is not None:
+                steps.note(f"  {report.label}: {report.failure.reason}")
+        losses = ", ".join(f"{report.label} {report.metrics['log_loss'].value:.4f}" for report in reports if report.ok)
+        step.say(f"{len(flights):,} flights of September and October by carrier; log loss {losses}")
+
+
+def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> str:
+    """The plan file as a plan in force; gives its digest."""
+    text = files("lepton_plugins.quickstart").joinpath("plan.yaml").read_text()
+    write_atomically(workspace.plan_file, text)
+    with steps.step("Plan") as step:
+        in_force = registry.registry.plan_in_force(MODEL)
+        if in_force is not None and not registry.diff_with(workspace.plan_file).changes:
+            step.say(f"revision #{in_force.number} found in force")
+            return in_force.digest
+        planned = registry.plan(workspace.plan_file)
+        activation = registry.promote(MODEL, why="quickstart")
+        step.say(f"revision #{activation.to_number} promoted; {planned.summary}")
+        return activation.to_digest
+
+
+class _Watching:
+    """An evaluation's progress as words behind the step's title."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def begin(self, versions: Sequence[ModelVersion], rows: int) -> None: ...
+
+    def stage(self, version: ModelVersion, stage: Stage, total: int = 0) -> None:
+        self._step.now(f"{version.label}, {stage}")
+
+    def advance(self, version: ModelVersion, done: int) -> None: ...
+
+    def finish(self, version: ModelVersion, report: EvaluationReport) -> None: ...
