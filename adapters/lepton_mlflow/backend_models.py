@@ -42,7 +42,7 @@ def load_bare(file: Path) -> LoadedModel:
     """Load one estimator's file."""
     name, _ = BARE[file.suffix]
     if name == "skops":
-        import skops.io  # type: ignore[import-untyped]
+        import skops.io
 
         return EstimatorModel(skops.io.load(file, trusted=None), None)
     if name == "joblib":

@@ -1,0 +1,193 @@
+"""Running the chosen arms: each once on its rows, the fallback where one fails, results in the rows' order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import BoundedSemaphore
+from time import perf_counter
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid, TimedOut
+from lepton_plugins.routing.counters import Counters
+from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.loaded_arm import LoadedArm, broken_rows, take
+
+logger = logging.getLogger("lepton_plugins.routing")
+
+#: Calls under a time limit that may run at once; those given up count until they end.
+POOL = 32
+
+
+class Answer(NamedTuple):
+    """`served` (rows,) is the arm that answered each row, `causes` why it isn't the chosen one."""
+
+    values: NDArray[Any]
+    served: NDArray[np.intp]
+    causes: list[str | None] | None
+
+
+class _Part(NamedTuple):
+    """One arm's rows (None: all of them) and its answer; `broken` rows have none, for the reason `error`."""
+
+    arm: int
+    rows: NDArray[np.intp] | None
+    values: NDArray[Any] | None
+    broken: NDArray[np.bool_] | None
+    error: Exception | None
+
+
+class Answerer:
+    """Runs arms. `fallback` and `default` are indices into `arms`; `timeout` in seconds."""
+
+    def __init__(
+        self, arms: Sequence[LoadedArm], fallback: int, default: int, timeout: float | None, counters: Counters
+    ) -> None:
+        self._arms = tuple(arms)
+        self._fallback = fallback
+        self._default = default
+        self._timeout = timeout
+        self._counters = counters
+        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="lepton-arm") if timeout is not None else None
+        self._free = BoundedSemaphore(POOL)
+
+    def one(self, arm: int, columns: Columns) -> tuple[NDArray[Any], int, str | None]:
+        """One row: its answer, the arm that gave it, and the cause where that isn't `arm`."""
+        part = self._run(arm, None, columns, 1)
+        if part.error is None and part.values is not None:
+            return part.values, arm, None
+        other, values = self._fall_back(part, columns, 1)
+        return values, other, error_code(part.error)
+
+    def many(self, arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
+        """All rows; ModelFailed, or the request's own error, where the fallback fails too."""
+        counts = np.bincount(arms, minlength=len(self._arms))
+        used = np.flatnonzero(counts).tolist()
+        if len(used) == 1:
+            parts = [self._run(used[0], None, columns, rows)]
+        else:
+            # Stable, so that each arm sees its rows in their order.
+            order = np.argsort(arms, kind="stable")
+            ends = np.cumsum(counts)
+            chunks = [(arm, order[ends[arm] - counts[arm] : ends[arm]]) for arm in used]
+            parts = [self._run(arm, index, take(columns, index), len(index)) for arm, index in chunks]
+        if all(part.error is None for part in parts):
+            return Answer(_assemble(parts, rows), arms, None)
+        return self._repaired(parts, arms, columns, rows)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _run(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int, limit: bool = True) -> _Part:
+        runner = self._arms[arm]
+        start = perf_counter()
+        try:
+            if self._pool is not None and limit:
+                values = self._within_limit(runner, columns, rows)
+            else:
+                values = runner.predict(columns, rows)
+            broken = broken_rows(values, rows)
+        except Exception as error:
+            self._counters.failed(runner.version, error_code(error), rows)
+            if not isinstance(error, RequestInvalid):
+                logger.warning("version %s failed to answer", runner.version, exc_info=True)
+            return _Part(arm, index, None, None, error)
+        self._counters.ran(runner.version, rows, perf_counter() - start)
+        if broken is None:
+            return _Part(arm, index, values, None, None)
+        number = int(broken.sum())
+        without = OutputInvalid(runner.version, f"no finite answer for {number} of {rows} rows", "one for each row")
+        self._counters.failed(runner.version, without.code, number)
+        return _Part(arm, index, values, broken, without)
+
+    def _within_limit(self, runner: LoadedArm, columns: Columns, rows: int) -> NDArray[Any]:
+        assert self._pool is not None
+        if not self._free.acquire(blocking=False):
+            raise ArmOverloaded(runner.version, POOL)
+        future = self._pool.submit(runner.predict, columns, rows)
+        future.add_done_callback(lambda _: self._free.release())
+        try:
+            return future.result(self._timeout)
+        except FutureTimeout:
+            raise TimedOut(runner.version, "answer", self._timeout or 0.0) from None
+
+    def _fall_back(self, part: _Part, columns: Columns, rows: int) -> tuple[int, NDArray[Any]]:
+        """Another arm's answer for the same rows, without a time limit: somebody has to answer."""
+        other = self._fallback if part.arm != self._fallback else self._default
+        if other != part.arm:
+            second = self._run(other, None, columns, rows, limit=False)
+            if second.error is None and second.values is not None:
+                self._counters.add(fallback=rows)
+                return other, second.values
+            if isinstance(second.error, RequestInvalid) and isinstance(part.error, RequestInvalid):
+                raise second.error
+        if isinstance(part.error, RequestInvalid):
+            raise part.error
+        reference = uuid4().hex[:12]
+        logger.error("no version answered (%s): %s", reference, part.error, exc_info=part.error)
+        raise ModelFailed(
+            self._arms[other].version, "answer", f"the server's log has the reason under {reference}"
+        ) from None
+
+    def _repaired(self, parts: list[_Part], arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
+        served = arms.copy()
+        causes: list[str | None] = [None] * rows
+        whole: list[_Part] = []
+        for part in parts:
+            index = part.rows if part.rows is not None else np.arange(rows)
+            if part.error is None:
+                whole.append(part._replace(rows=index))
+                continue
+            failed = index
+            if part.broken is not None and part.values is not None:
+                failed = index[part.broken]
+                good = ~part.broken
+                if good.any():
+                    whole.append(_Part(part.arm, index[good], part.values[good], None, None))
+            other, values = self._fall_back(part, take(columns, failed), len(failed))
+            whole.append(_Part(other, failed, values, None, None))
+            served[failed] = other
+            code = error_code(part.error)
+            for row in failed.tolist():
+                causes[row] = code
+        return Answer(_assemble(whole, rows), served, causes)
+
+
+class ArmOverloaded(LeptonError):
+    """A version with too many calls that haven't ended."""
+
+    code = "overloaded"
+    http_status = 503
+
+    def __init__(self, version: str, limit: int) -> None:
+        super().__init__(f"Version {version}: {limit} calls under a time limit haven't ended.")
+
+
+def error_code(error: Exception | None) -> str:
+    """The stable code of an error; a model's own exceptions are all `model_failed`."""
+    return error.code if isinstance(error, LeptonError) else ModelFailed.code
+
+
+def _assemble(parts: list[_Part], rows: int) -> NDArray[Any]:
+    """All rows in order, from parts that hold some each."""
+    answers = [part.values for part in parts if part.values is not None]
+    if len(parts) == 1 and len(answers[0]) == rows:
+        return answers[0]
+    if len({answer.shape[1:] for answer in answers}) > 1:
+        shapes = " and ".join(sorted({str(answer.shape[1:]) for answer in answers}))
+        raise ModelFailed("of this plan", "agree on what to answer", f"their answers have the shapes {shapes} a row")
+    kinds = {answer.dtype.kind for answer in answers}
+    dtype = np.result_type(*answers) if len(kinds) == 1 else np.dtype(object)
+    values = np.empty((rows, *answers[0].shape[1:]), dtype=dtype)
+    for part in parts:
+        values[part.rows] = part.values
+    return values

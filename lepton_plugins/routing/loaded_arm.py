@@ -1,0 +1,129 @@
+"""An arm that is ready to answer: its model, the columns it takes, and its output in the plan's terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import ClassesDiffer, OutputUnavailable
+from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.plan import Arm
+from lepton_plugins.records.signature import Signature
+from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
+
+#: Spellings of the same two classes.
+_BOOLEANS = {"True": "1", "False": "0", "true": "1", "false": "0"}
+
+
+class LoadedArm:
+    """Runs one version. `context` are the columns that the router takes for itself, no model's input."""
+
+    def __init__(
+        self,
+        arm: Arm,
+        model: LoadedModel,
+        output: OutputKind,
+        classes: Sequence[str],
+        signature: Signature,
+        context: frozenset[str],
+    ) -> None:
+        self.version = arm.version
+        self.model = model
+        self.output = output
+        self._width = len(classes) if output == "proba" else 0
+        self._order = class_order(model.classes, classes, arm.version) if output == "proba" else None
+        own = arm.signature or model.signature
+        self._context = context
+        self._names = own.input_names if own is not None else None
+        offered = {field.name: field for field in signature.inputs}
+        self._takes_all = self._names is not None and set(self._names) == set(offered)
+        #: Inputs that this version has in another dtype than the plan's signature.
+        self._recast = (
+            [f for f in own.inputs if f.name in offered and numpy_dtype(f) != numpy_dtype(offered[f.name])]
+            if own is not None
+            else []
+        )
+
+    def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
+        """The answer for all rows, in the plan's order of classes; its shape is checked."""
+        values = self.model.predict(self._inputs(columns), self.output)
+        if self._order is not None:
+            values = self._order.apply(values)
+        shape = values.shape
+        if self._width:
+            if shape != (rows, self._width):
+                raise OutputUnavailable(self.version, self.output, f"an array of shape {shape}")
+        elif shape != (rows,) and not (len(shape) == 2 and shape[0] == rows and self.output in ("value", "proba")):
+            raise OutputUnavailable(self.version, self.output, f"an array of shape {shape}")
+        return values
+
+    def _inputs(self, columns: Columns) -> Columns:
+        if self._names is None:
+            columns = {name: column for name, column in columns.items() if name not in self._context}
+        elif not self._takes_all:
+            columns = {name: columns[name] for name in self._names if name in columns}
+        if self._recast:
+            columns = dict(columns)
+            for field in self._recast:
+                if field.name in columns:
+                    columns[field.name] = fit_column(field, columns[field.name])
+        return columns
+
+
+class ClassOrder:
+    """Puts a model's probability columns in the plan's order; a class that it doesn't know gets 0."""
+
+    def __init__(self, sources: Sequence[int]) -> None:
+        self._targets = [index for index, source in enumerate(sources) if source >= 0]
+        self._sources = [source for source in sources if source >= 0]
+        self._width = len(sources)
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        ordered = np.zeros((len(values), self._width), dtype=np.float64)
+        ordered[:, self._targets] = values[:, self._sources]
+        return ordered
+
+
+def class_order(own: Sequence[str], classes: Sequence[str], version: str) -> ClassOrder | None:
+    """How to reorder; None where the order is the same or isn't known. ClassesDiffer where one isn't in the plan."""
+    if not own or not classes or list(own) == list(classes):
+        return None
+    if not set(own) & set(classes):
+        own = [_BOOLEANS.get(name, name) for name in own]
+        spelt = [_BOOLEANS.get(name, name) for name in classes]
+    else:
+        spelt = list(classes)
+    if set(own) - set(spelt):
+        raise ClassesDiffer(version, own, classes)
+    sources = [list(own).index(name) if name in own else -1 for name in spelt]
+    return None if sources == list(range(len(own))) else ClassOrder(sources)
+
+
+def broken_rows(values: NDArray[Any], rows: int) -> NDArray[np.bool_] | None:
+    """Rows without an answer: NaN, infinity or None in them; None where all have one."""
+    kind = values.dtype.kind
+    if kind == "f":
+        if rows == 1:
+            # Plain floats: the numpy call would cost more than all of this.
+            flat = values.tolist()[0]
+            total = flat if isinstance(flat, float) else sum(flat)
+            return None if math.isfinite(total) else np.ones(1, dtype=bool)
+        finite = np.isfinite(values)
+        if finite.all():
+            return None
+        broken: NDArray[np.bool_] = ~(finite.all(axis=1) if values.ndim == 2 else finite)
+        return broken
+    if kind == "O":
+        missing = np.fromiter((value is None or value != value for value in values), dtype=bool, count=rows)
+        return missing if missing.any() else None
+    return None
+
+
+def take(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> Columns:
+    """Some rows of all columns."""
+    return {name: column[rows] for name, column in columns.items()}

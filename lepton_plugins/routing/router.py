@@ -1,0 +1,454 @@
+"""The router: several versions in parallel, and for each row the one that the plan's policy chooses."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from time import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.decision import Decision, Feedback
+from lepton_plugins.records.plan import Arm, DeploymentPlan
+from lepton_plugins.records.signature import Signature
+from lepton_plugins.routing.answering import Answer, Answerer
+from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.counters import Counters
+from lepton_plugins.routing.deciding import HOLDOUT, Decided, Decider, plain
+from lepton_plugins.routing.directory import DeploymentDirectory
+from lepton_plugins.routing.explanation import Explanation, Step
+from lepton_plugins.routing.inputs import Columns, InputChecker
+from lepton_plugins.routing.loaded_arm import LoadedArm
+from lepton_plugins.routing.loading import load_version
+from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
+from lepton_plugins.routing.policy import Candidate, SelectionPolicy
+from lepton_plugins.routing.prediction import Prediction
+from lepton_plugins.routing.shadow import Shadows
+from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt
+
+__all__ = ["Explanation", "Prediction", "Router"]
+
+
+class _RequestIds:
+    """Ids for requests that bring none: a random part for this process, and a number."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            # A forked worker must not go on with its parent's numbers.
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._numbers = count()
+
+    def new(self) -> str:
+        return f"{self._prefix}{next(self._numbers):x}"
+
+
+_REQUEST_IDS = _RequestIds()
+
+_ONE_CELL = np.zeros(1, dtype=np.intp)
+_ONE_CELL.setflags(write=False)
+
+
+class Router:
+    """Answers with the versions of one plan. Any number of threads may use it; it pickles as its directory.
+
+    `Router.load` makes one. `counters` tells what it did, `classes` name the columns of probabilities.
+    """
+
+    def __init__(
+        self,
+        directory: DeploymentDirectory,
+        policy: SelectionPolicy,
+        models: Sequence[LoadedModel],
+        *,
+        log: DecisionLog | None = None,
+        threads: int | None = None,
+    ) -> None:
+        plan = directory.plan
+        self.plan: DeploymentPlan = plan
+        self.signature: Signature = plan.signature
+        self.counters = Counters()
+        self.log = log
+        self._directory = directory.path
+        self._threads = threads
+        self._digest = plan.digest
+        self._decider = Decider(plan, policy)
+        self._versions = self._decider.versions
+        self.classes = plan.classes or _known_classes(models, self._decider.default)
+
+        taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
+        own = {*policy.features, *([self._decider.sticky] if self._decider.sticky else [])}
+        self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
+        arms = [
+            LoadedArm(arm, model, plan.output, self.classes, plan.signature, frozenset(own - taken))
+            for arm, model in zip(plan.arms, models, strict=True)
+        ]
+        fallback = self._versions.index(plan.around.fallback or plan.default)
+        self._answerer = Answerer(arms, fallback, self._decider.default, plan.around.timeout, self.counters)
+        shadows = [arm for arm in arms if arm.version in plan.around.shadow]
+        self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
+        #: Shared by the blocks of one row: a served arm as an array.
+        self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]
+        for index in self._indices:
+            index.setflags(write=False)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path | str,
+        *,
+        log: DecisionLog | None = None,
+        threads: int | None = None,
+        models: ModelCache | None = None,
+    ) -> Router:
+        """The router of a deployment directory; every digest is checked.
+
+        `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
+        the process's own: a router that follows another one loads only the versions that differ.
+        DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
+        """
+        opened = DeploymentDirectory.open(directory)
+        plan = opened.plan
+        cache = PROCESS_MODELS if models is None else models
+        policy = load_policy(opened)
+        keys = [ModelKey(arm.artifact_digest, arm.backend, arm.trust, threads) for arm in plan.arms]
+        loaded = _load_models(opened, keys, cache, threads)
+        try:
+            router = cls(opened, policy, loaded, log=log, threads=threads)
+        except BaseException:
+            for key in keys:
+                cache.release(key)
+            raise
+        router._release = weakref.finalize(router, _release, cache, keys)
+        return router
+
+    _release: Any = staticmethod(lambda: None)
+
+    # --- answering -------------------------------------------------------------------------
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        keys: Sequence[Any] | NDArray[Any] | None = None,
+        version: str | None = None,
+        request: str | None = None,
+        may_force: bool = False,
+    ) -> Prediction:
+        """Answer a DataFrame, a mapping of arrays or a 2-D array in the signature's order.
+
+        `keys` are the units' keys, one a row (by default the plan's sticky column in the data). `version`
+        forces an arm, as far as the plan's guard lets the caller: `may_force` says that it has the token.
+        `request` is the request's id; decisions are called `<request>/<row>`.
+        """
+        columns, rows = self._checker.columns_of(data)
+        if rows == 0:
+            return self._empty(request)
+        return self.predict_columns(columns, rows, keys=keys, version=version, request=request, may_force=may_force)
+
+    def predict_columns(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        rows: int,
+        *,
+        keys: Sequence[Any] | NDArray[Any] | None = None,
+        version: str | None = None,
+        request: str | None = None,
+        may_force: bool = False,
+    ) -> Prediction:
+        """`predict` for columns by name with `rows` rows each: the data plane's way in."""
+        checked = self._checker.check(columns, rows)
+        if request is None:
+            request = _REQUEST_IDS.new()
+        forced = self._decider.forced(version, may_force) if version is not None else None
+        if rows == 1 and forced is None:
+            return self._one(checked, keys, request)
+        return self._many(checked, rows, keys, forced, request)
+
+    def _one(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Prediction:
+        decider = self._decider
+        if keys is not None and len(keys) != 1:
+            raise RequestInvalid(f"Found {len(keys)} keys", expected="one for each of the 1 rows")
+        draw, logged = decider.unit(decider.first_key(columns, keys), request)
+        context: dict[str, Any] = {}
+        logged_context: dict[str, NDArray[Any]] = {}
+        for name in decider.features:
+            column = columns.get(name)
+            if column is None:
+                column = np.full(1, None)
+            logged_context[name] = column
+            context[name] = plain(column[0])
+        choice, held = decider.one(context, draw)
+        values, served, cause = self._answerer.one(choice.arm, columns)
+        if held:
+            self.counters.add(holdout=1)
+        shadowed = self._shadows is not None and self._shadows.offer(columns, 1, values)
+        block = DecisionBlock(
+            request,
+            time(),
+            self._digest,
+            self._versions,
+            None if logged is None and decider.sticky is None else [logged],
+            logged_context,
+            self._indices[choice.arm],
+            self._indices[served],
+            _ONE_CELL,
+            np.array([choice.vector], dtype=np.float64),
+            np.array([draw], dtype=np.uint64),
+            [choice.reason],
+            [choice.segment],
+            False,
+            None if cause is None else [cause],
+            self.plan.around.shadow if shadowed else (),
+        )
+        if self.log is not None:
+            self.log.append(block)
+        return Prediction(values, block, self.classes)
+
+    def _many(
+        self,
+        columns: Columns,
+        rows: int,
+        keys: Sequence[Any] | NDArray[Any] | None,
+        forced: int | None,
+        request: str,
+    ) -> Prediction:
+        decider = self._decider
+        if forced is not None:
+            decided, context = decider.forced_rows(forced, columns, rows, keys, request)
+            self.counters.add(forced=rows)
+        elif self.plan.per == "request":
+            decided, context = decider.whole(columns, rows, keys, request)
+        else:
+            decided, context = decider.rows(columns, rows, keys, request)
+        answer = self._answerer.many(decided.arms, columns, rows)
+        if decided.held:
+            self.counters.add(holdout=decided.held)
+        shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
+        block = self._block(request, decided, context, answer, forced is not None, shadowed)
+        if self.log is not None:
+            self.log.append(block)
+        return Prediction(answer.values, block, self.classes)
+
+    def _block(
+        self,
+        request: str,
+        decided: Decided,
+        context: dict[str, NDArray[Any]],
+        answer: Answer,
+        forced: bool,
+        shadowed: bool,
+    ) -> DecisionBlock:
+        return DecisionBlock(
+            request=request,
+            time=time(),
+            plan=self._digest,
+            arms=self._versions,
+            keys=decided.keys,
+            context=context,
+            chosen=decided.arms,
+            served=answer.served,
+            cells=decided.cells,
+            vectors=decided.vectors,
+            draws=decided.draws,
+            reasons=decided.reasons,
+            segments=decided.segments,
+            forced=forced,
+            fallback=answer.causes,
+            shadows=self.plan.around.shadow if shadowed else (),
+        )
+
+    def _empty(self, request: str | None) -> Prediction:
+        """No rows, no answers: an empty partition of a larger job."""
+        none = np.zeros(0, dtype=np.intp)
+        decided = Decided(none, none, np.zeros((0, len(self._versions))), [], [], np.zeros(0, dtype=np.uint64), None)
+        shape = (0, len(self.classes)) if self.plan.output == "proba" else (0,)
+        answer = Answer(np.zeros(shape), none, None)
+        block = self._block(request or _REQUEST_IDS.new(), decided, {}, answer, False, False)
+        return Prediction(answer.values, block, self.classes)
+
+    # --- deciding without a model ----------------------------------------------------------
+
+    def decide(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Decision:
+        """The decision for one row of plain values, without running a model or logging anything."""
+        decider = self._decider
+        request = request or _REQUEST_IDS.new()
+        features = decider.row_context(context)
+        draw, logged = decider.unit(self._key_of(context, key), request)
+        choice, _ = decider.one(features, draw)
+        return Decision(
+            id=f"{request}/0",
+            time=time(),
+            plan=self._digest,
+            key=logged,
+            context=features,
+            segment=choice.segment,
+            chosen=self._versions[choice.arm],
+            served=self._versions[choice.arm],
+            propensity=tuple(choice.vector),
+            draw=draw,
+            reason=choice.reason,
+        )
+
+    def explain(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Explanation:
+        """Why one row goes where it goes: every layer of the stack, every arm with its score."""
+        decision = self.decide(context, key, request=request)
+        arm = self.plan.arm(decision.chosen)
+        labels = {arm.version: arm.label for arm in self.plan.arms}
+        candidates = self._decider.policy.explain(decision.context)
+        return Explanation(
+            model=self.plan.model,
+            plan=self._digest,
+            chosen=decision.chosen,
+            label=arm.label if arm is not None else None,
+            reason=decision.reason,
+            segment=decision.segment,
+            context=decision.context,
+            key=decision.key,
+            draw=decision.draw,
+            slot=decision.draw >> 48,
+            propensity=decision.propensity,
+            stack=self._stack(decision),
+            candidates=tuple(
+                Candidate(**{**candidate.model_dump(), "label": labels[candidate.version]}) for candidate in candidates
+            ),
+        )
+
+    def _stack(self, decision: Decision) -> tuple[Step, ...]:
+        around = self.plan.around
+        held = decision.reason == HOLDOUT
+        guard = {
+            "open": "anyone may force a version; none was",
+            "token": "who holds the token may force a version; none was",
+            "closed": "nobody may force a version",
+        }[around.guard]
+        if not around.holdout:
+            holdout = "none"
+        else:
+            share = f"{100 * around.holdout:.4g} % of the units always get version {self.plan.default}"
+            holdout = f"{share}; this one {'does' if held else 'does not'}"
+        if decision.key is not None:
+            sticky = f"the unit's key gives slot {decision.draw >> 48} of 65536, in every request"
+        elif around.sticky is not None:
+            sticky = f"no {around.sticky.key}: the slot is drawn for each row"
+        else:
+            sticky = "off: the slot is drawn for each row"
+        fallback = f"version {around.fallback or self.plan.default} answers if the chosen one can't"
+        if around.timeout is not None:
+            fallback += f" within {around.timeout:g} s"
+        steps = [
+            Step(name="guard", outcome=guard),
+            Step(name="holdout", outcome=holdout, decides=held),
+            Step(name="sticky", outcome=sticky),
+            Step(name="policy", outcome=f"{self.plan.policy.kind}: {decision.reason}", decides=not held),
+            Step(name="fallback", outcome=fallback),
+        ]
+        if around.shadow:
+            steps.append(Step(name="shadow", outcome=f"version {', '.join(around.shadow)} answers too, unseen"))
+        return tuple(steps)
+
+    def _key_of(self, context: Mapping[str, Any], key: Any) -> Any:
+        if key is None and self._decider.sticky is not None:
+            return context.get(self._decider.sticky)
+        return key
+
+    def replay(self, block: DecisionBlock) -> NDArray[np.intp]:
+        """The arms that this plan's policy chooses for logged rows: the logged ones, where it has no state."""
+        if block.plan != self._digest:
+            raise RequestInvalid(f"Found decisions of the plan {block.plan[:19]}…", expected=f"{self._digest[:19]}…")
+        if block.forced:
+            return block.chosen
+        return self._decider.replay(block.context, block.draws).arms
+
+    # --- feedback, life --------------------------------------------------------------------
+
+    def feedback(self, items: Iterable[Feedback | Mapping[str, Any]]) -> FeedbackReceipt:
+        """Store what became of decisions; FeedbackUnavailable without a decision log."""
+        if self.log is None:
+            raise FeedbackUnavailable
+        given = [item if isinstance(item, Feedback) else Feedback.model_validate(dict(item)) for item in items]
+        return self.log.feedback(given)
+
+    def settle(self) -> None:
+        """Until the shadows have compared everything so far and the log has written it."""
+        if self._shadows is not None:
+            self._shadows.wait()
+        if self.log is not None:
+            self.log.flush()
+
+    def close(self) -> None:
+        """Stop the threads and give the models back; the log stays open, it is its owner's."""
+        self._answerer.close()
+        if self._shadows is not None:
+            self._shadows.close()
+        self._release()
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self._directory), self.log, self._threads)
+
+    def __repr__(self) -> str:
+        return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"
+
+
+def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
+    """The plan's policy, from its plugin; UnknownPlugin if none offers its kind."""
+    plan = directory.plan
+    factory = plugins().load("policy", plan.policy.kind)
+    versions = [arm.version for arm in plan.arms]
+    policy: SelectionPolicy = factory(plan.policy, directory.policy_files, versions, versions.index(plan.default))
+    return policy
+
+
+def _load_models(
+    directory: DeploymentDirectory, keys: Sequence[ModelKey], cache: ModelCache, threads: int | None
+) -> list[LoadedModel]:
+    """The arms' models, side by side; if one fails, those loaded are given back."""
+
+    def load(arm: Arm, key: ModelKey) -> LoadedModel:
+        def from_files() -> LoadedModel:
+            path = directory.check_model(arm)
+            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads)[0]
+
+        return cache.acquire(key, from_files)
+
+    arms = directory.plan.arms
+    with ThreadPoolExecutor(min(len(arms), os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(load, arm, key) for arm, key in zip(arms, keys, strict=True)]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        for future, key in zip(futures, keys, strict=True):
+            if future.exception() is None:
+                cache.release(key)
+        raise errors[0]
+    return [future.result() for future in futures]
+
+
+def _known_classes(models: Sequence[LoadedModel], default: int) -> tuple[str, ...]:
+    """Where the plan names no classes: the default arm's, else the first that knows."""
+    return next((model.classes for model in (models[default], *models) if model.classes), ())
+
+
+def _release(cache: ModelCache, keys: Sequence[ModelKey]) -> None:
+    for key in keys:
+        cache.release(key)
+
+
+def _reopen(directory: str, log: DecisionLog | None, threads: int | None) -> Router:
+    return Router.load(directory, log=log, threads=threads)
