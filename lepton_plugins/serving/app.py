@@ -30,9 +30,9 @@ from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.exposition import COLLECTOR
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
-from lepton_plugins.serving.metrics import COLLECTOR
 from lepton_plugins.serving.pointer import deployment_of
 from lepton_plugins.serving.reload import PointerWatch
 from lepton_plugins.serving.routes import ROUTES, Route
@@ -94,7 +94,7 @@ class ServingApp(Starlette):
 
     async def _stop(self) -> None:
         """Close what was opened; requests have been drained by the server."""
-        COLLECTOR.remove(self.serving)
+        COLLECTOR.hide(self.serving)
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
         served, self.served = self.served, None
@@ -131,7 +131,7 @@ class ServingApp(Starlette):
         self._exact = exact
         self.served = served
         self.serving.reload.loaded_at = time.time()
-        COLLECTOR.set(self.serving, served)
+        COLLECTOR.show(self.serving, served)
 
     # --- requests --------------------------------------------------------------------------
 

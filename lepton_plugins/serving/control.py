@@ -58,7 +58,7 @@ def plan(served: Served, call: Call) -> Answer:
     content = {
         "model": served.model,
         "digest": served.plan.digest,
-        "plan": served.plan.model_dump(mode="json", exclude={"arms": {"__all__": {"source"}}}),
+        "plan": served.plan.model_dump(mode="json", exclude={"salt": True, "arms": {"__all__": {"source"}}}),
         "reload": served.state.reload.content(),
     }
     return json_answer(content)

@@ -34,8 +34,14 @@ NUMPY = {
 _NAMES = {dtype: name for name, dtype in NUMPY.items()}
 
 #: What JSON may hold for a numpy kind. A null float is NaN: JSON has no other way to write it.
-_ELEMENT: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float | None, "O": str}
-_FLAT = {kind: msgspec.json.Decoder(list[element]) for kind, element in _ELEMENT.items()}  # type: ignore[valid-type]
+_LIST: dict[str, Any] = {
+    "b": list[bool],
+    "i": list[int],
+    "u": list[int],
+    "f": list[float | None],
+    "O": list[str],
+}
+_FLAT = {kind: msgspec.json.Decoder(listed) for kind, listed in _LIST.items()}
 _ANY = msgspec.json.Decoder()
 
 
@@ -57,7 +63,7 @@ def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw)
         raise InputInvalid(name, "no data", "`data`, a list of values")
     try:
         values = _FLAT[dtype.kind].decode(data)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         values = _flatten(name, datatype, shape, dtype.kind, data, error)
     if len(values) != size:
         raise InputInvalid(name, f"{len(values)} values", f"{size} for the shape {shape}")
@@ -65,27 +71,28 @@ def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw)
         if dtype.kind == "O":
             array = np.empty(size, dtype=object)
             array[:] = values
+        elif dtype.kind == "f" and dtype.itemsize < 8:
+            with np.errstate(over="raise"):
+                array = np.array(values, dtype=dtype)
         else:
             array = np.array(values, dtype=dtype)
-    except OverflowError:
+    except (OverflowError, FloatingPointError):
         raise InputInvalid(name, f"a value out of the range of {datatype}", f"{datatype} values") from None
     return array if len(shape) == 1 else array.reshape(shape)
 
 
 def tensor_size(name: str, shape: list[int]) -> int:
     """How many values a shape holds; InputInvalid unless it has a batch axis and no negative length."""
-    if not shape or len(shape) > 16 or min(shape) < 0:
+    if not shape or len(shape) > 16 or min(shape) < 0 or max(shape) > 2**31:
         raise InputInvalid(name, f"shape {str(shape)[:80]}", "1 to 16 lengths of at least 0, the batch axis first")
     return math.prod(shape)
 
 
-def _flatten(
-    name: str, datatype: str, shape: list[int], kind: str, data: msgspec.Raw, error: msgspec.ValidationError
-) -> list[Any]:
+def _flatten(name: str, datatype: str, shape: list[int], kind: str, data: msgspec.Raw, error: Exception) -> list[Any]:
     """Nested lists, whose nesting must be the shape's; anything else is the error that flat decoding gave."""
     try:
         values = _ANY.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InputInvalid(name, f"data that isn't {datatype} ({error})", f"{datatype} values") from None
     for depth, length in enumerate(shape[1:], start=1):
         if not isinstance(values, list) or not all(isinstance(part, list) and len(part) == length for part in values):
@@ -96,7 +103,7 @@ def _flatten(
             raise InputInvalid(name, f"{len(values)} lists", f"{shape[0]} for the shape {shape}")
         values = [value for part in values for value in part]
     try:
-        flat: list[Any] = msgspec.convert(values, list[_ELEMENT[kind]])  # type: ignore[misc]
+        flat: list[Any] = msgspec.convert(values, _LIST[kind])
     except msgspec.ValidationError:
         raise InputInvalid(name, f"data that isn't {datatype} ({error})", f"{datatype} values") from None
     return flat

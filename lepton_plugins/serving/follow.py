@@ -47,7 +47,8 @@ class Following:
         named = f"{REVISIONS}/{revision.digest.removeprefix('sha256:')}"
         if read_pointer(self._state) != named:
             # Also where the directory is there: pull checks its digests and fetches what is missing.
-            pull(self._registry, self._model, self._state / named, revision)
+            others = [path for path in (self._state / REVISIONS).iterdir() if path.is_dir()]
+            pull(self._registry, self._model, self._state / named, revision, share=others)
             write_pointer(self._state, named)
             self._prune(named)
         return revision.digest

@@ -58,7 +58,8 @@ class Served:
         version = self.version_of(wanted) if wanted else None
         key = call.headers.get(b"x-lepton-key")
         keys = None if key is None else [_text(key)] * rows
-        prediction = self.router.predict_columns(columns, rows, keys=keys, version=version)
+        # Whether the caller may force a version was checked with the route's permission.
+        prediction = self.router.predict_columns(columns, rows, keys=keys, version=version, may_force=True)
         return Reply(prediction, self.plan.default, self.headers)
 
 
