@@ -1,0 +1,122 @@
+"""Registries for all tests: a database of its own for each test, and one real MLflow server for the session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+# Before anything imports MLflow or Evidently, in this process and in those that tests start.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated MLflow database: copying it takes 0.04 s, a migration 4.6 s."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow-template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}", f"sqlite:///{file}").search_experiments()
+    return file
+
+
+def new_database(template: Path, folder: Path, artifacts: str | None = None) -> Path:
+    """A fresh MLflow database below `folder`, whose artifacts lie beside it (or at the URI `artifacts`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "mlflow.db"
+    shutil.copyfile(template, file)
+    with closing(sqlite3.connect(file)) as database, database:
+        root = artifacts or f"{folder}/mlruns"
+        database.execute("UPDATE experiments SET artifact_location = ?", (f"{root}/0",))
+    return file
+
+
+@pytest.fixture
+def sqlite_uri(mlflow_template: Path, tmp_path: Path) -> str:
+    """The URI of an empty registry of this test's own."""
+    return f"sqlite:///{new_database(mlflow_template, tmp_path / 'registry')}"
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(folder: Path, template: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[str]:
+    """A real `mlflow server` on loopback; its URI. Its processes are ended by their group's id."""
+    import httpx
+
+    database = new_database(template, folder, "mlflow-artifacts:")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),
+        *options,
+    ]
+    log = folder / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, cwd=folder, env={**os.environ, **(env or {})}, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"mlflow server didn't start:\n{log.read_text()[-4000:]}")
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of the session's MLflow server. Tests share it: use models of your own (`model_name`)."""
+    with running_server(tmp_path_factory.mktemp("mlflow-server"), mlflow_template) as uri:
+        yield uri
+
+
+@pytest.fixture(params=["sqlite", "http"])
+def registry_uri(request: pytest.FixtureRequest) -> str:
+    """Both kinds of registry, one after the other."""
+    return str(request.getfixturevalue("sqlite_uri" if request.param == "sqlite" else "mlflow_server"))
+
+
+@pytest.fixture
+def registry(registry_uri: str):  # type: ignore[no-untyped-def]
+    """Lepton's registry on a database and on a server."""
+    from lepton_mlflow.registry import MlflowRegistry
+
+    return MlflowRegistry(registry_uri)
+
+
+@pytest.fixture
+def model_name() -> str:
+    """A name that no other test uses."""
+    return f"flights-{uuid.uuid4().hex[:8]}"
