@@ -137,6 +137,7 @@ def _draw(
     height = 1.5 + each * len(lines) + (0.35 if versions else 0)
     figure = Figure(figsize=(4.6 + 3.4 * len(panels), height), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr]
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, up, shown) in zip(axes, panels, strict=True):
         _panel(axis, name, up, shown, filled)

@@ -21,6 +21,7 @@ from lepton_plugins.evaluation.comparison import (
     Verdict,
 )
 from lepton_plugins.evaluation.difference import paired_difference
+from lepton_plugins.evaluation.metrics import available
 from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
 from lepton_plugins.evaluation.row_metrics import default_metric
 from lepton_plugins.evaluation.score import score_slices
@@ -55,13 +56,11 @@ def compare(registry: Registry, model: str, *, metric: str | None = None, by: st
     if not contestants:
         raise NothingToCompare(model, [f"version {out.version}: {out.reason}" for out in left_out])
     first = contestants[0].report
-    metrics = list(first.metrics)
     chosen = _metric(metric, contestants)
     level = next(iter(first.metrics.values())).level
     overall = tuple(
         _row(name, contestants, [one.report.metrics[name] for one in contestants], classes, level)
-        for name in metrics
-        if all(name in one.report.metrics for one in contestants)
+        for name in _shared(contestants)
     )
     slices = _slices(chosen, contestants, classes, level, by)
     notes = []
@@ -164,7 +163,7 @@ def _widened(output: NDArray[Any], own: Sequence[str], classes: tuple[str, ...])
 
 def _metric(asked: str | None, contestants: Sequence[_Contestant]) -> str:
     first = contestants[0].report
-    shared = [name for name in first.metrics if all(name in one.report.metrics for one in contestants)]
+    shared = _shared(contestants)
     if asked is not None:
         if asked not in shared:
             raise UnknownMetric(asked, first.task, shared)
@@ -172,6 +171,15 @@ def _metric(asked: str | None, contestants: Sequence[_Contestant]) -> str:
     usual = default_metric(first.task)
     there = [name for name in shared if all(one.report.metrics[name].value is not None for one in contestants)]
     return usual if usual in there else next(iter(there or shared))
+
+
+def _shared(contestants: Sequence[_Contestant]) -> list[str]:
+    """Metrics that all were measured by, in the order in which they are shown."""
+    first = contestants[0].report
+    usual = [info.name for info in available(first.task)]
+    place = {name: index for index, name in enumerate(usual)}
+    names = [name for name in first.metrics if all(name in one.report.metrics for one in contestants)]
+    return sorted(names, key=lambda name: place.get(name, len(place)))
 
 
 def _row(

@@ -88,7 +88,7 @@ class Comparison(Record):
         head = "".join(f"<th>{escape(version.name)}</th>" for version in self.versions)
         parts = [
             f"<p><b>{escape(self.model)}</b> on {escape(self.dataset.name)}, {self.dataset.rows:,} rows. "
-            f"<b>Bold</b>: best. ≈: a tie, the difference to the best has a {self.level:.0%} interval that covers zero.</p>",
+            f"<b>Bold</b>: best. ≈: a tie; the {self.level:.0%} interval of the difference covers zero.</p>",
             f"<table><thead><tr><th>all rows</th>{head}</tr></thead><tbody>",
             *(_html_row(row, row.metric) for row in self.overall),
         ]

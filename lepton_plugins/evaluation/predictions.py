@@ -82,9 +82,7 @@ def predictions_frame(
 
 def check_columns(columns: Sequence[str], classes: Sequence[str]) -> None:
     """Slice and context columns that would clash in the file: told before any model is loaded."""
-    taken = {"row_id", "target", "prediction", *(f"proba_{name}" for name in classes)} | (
-        {"group"} if ranking else set()
-    )
+    taken = {"row_id", "target", "prediction", "group", *(f"proba_{name}" for name in classes)}
     for name in columns:
         if name in taken:
             raise ColumnReserved(name)
