@@ -371,6 +371,7 @@ class OutputInvalid(LeptonError):
     """Predictions that can't be used: wrong shape, NaN or infinite."""
 
     code = "output_invalid"
+    http_status = 422
 
     def __init__(self, version: str, found: str, expected: str) -> None:
         super().__init__(f"Version {version} returned {found}; expected {expected}.")

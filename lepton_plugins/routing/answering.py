@@ -128,8 +128,11 @@ class Answerer:
             if second.error is None and second.values is not None:
                 self._counters.add(fallback=rows)
                 return other, second.values
-            if isinstance(second.error, RequestInvalid) and isinstance(part.error, RequestInvalid):
-                raise second.error
+            for told in (RequestInvalid, OutputInvalid):  # The rows' fault, not the versions'.
+                if isinstance(second.error, told) and isinstance(part.error, told):
+                    raise second.error
+        elif isinstance(part.error, OutputInvalid):
+            raise part.error
         if isinstance(part.error, RequestInvalid):
             raise part.error
         reference = uuid4().hex[:12]

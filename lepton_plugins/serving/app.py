@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,8 @@ from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
 
 logger = logging.getLogger("lepton_plugins.serving")
+
+_ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
 
 Match = tuple[Route, dict[str, str]]
 
@@ -189,12 +192,12 @@ class ServingApp(Starlette):
         method: str = scope["method"]
         if method == "HEAD":
             method = "GET"
+        raw: bytes = scope.get("raw_path") or b""
+        if b"%" in raw and ("%" in path or _ENCODED_SEPARATOR.search(raw)):
+            raise RequestInvalid("The path holds an encoded separator or is encoded twice")
         found = self._exact.get((method, path))
         if found is not None:
             return found
-        raw: bytes = scope.get("raw_path") or b""
-        if "%" in path or b"%2f" in raw.lower() or b"%5c" in raw.lower() or "\\" in path:
-            raise RequestInvalid("The path holds an encoded separator or is encoded twice")
         allowed = []
         for route in ROUTES:
             matched = route.pattern.fullmatch(path)

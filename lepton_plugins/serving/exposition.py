@@ -110,6 +110,15 @@ def _gauges(servers: Sequence[tuple[ServerState, Served]]) -> Iterator[Metric]:
         "lepton_decision_log_dropped", "Decisions that the log's full queue dropped.", labels=["model"]
     )
     reloads = CounterMetricFamily("lepton_reloads", "New plans by what became of them.", labels=["model", "result"])
+    agreement = GaugeMetricFamily(
+        "lepton_shadow_agreement_ratio", "Rows on which the shadow agreed.", labels=["model", "version"]
+    )
+    shadow_rows = CounterMetricFamily(
+        "lepton_shadow_rows", "Rows that a shadow answered too.", labels=["model", "version"]
+    )
+    shadow_dropped = CounterMetricFamily(
+        "lepton_shadow_dropped", "Batches that a shadow's full queue dropped.", labels=["model", "version"]
+    )
     build = GaugeMetricFamily("lepton_build_info", "What runs here.", labels=["version", "python"])
     build.add_metric([__version__, platform.python_version()], 1)
     for state, served in servers:
@@ -117,13 +126,18 @@ def _gauges(servers: Sequence[tuple[ServerState, Served]]) -> Iterator[Metric]:
         for arm in served.plan.arms:
             role = "champion" if arm.version == served.plan.default else "challenger"
             weights.add_metric([*model, arm.version, role], arm.share)
+        for version, shadow in dict(served.router.counters.shadows).items():
+            if shadow.agreement is not None:
+                agreement.add_metric([*model, version], shadow.agreement)
+            shadow_rows.add_metric([*model, version], shadow.compared)
+            shadow_dropped.add_metric([*model, version], shadow.dropped)
         plans.add_metric([*model, served.plan.digest, served.plan.policy.kind], 1)
         loaded.add_metric(model, state.reload.loaded_at)
         in_flight.add_metric(model, state.metrics.in_flight)
         dropped.add_metric(model, state.log.dropped if state.log is not None else 0)
         reloads.add_metric([*model, "swapped"], state.reload.swaps)
         reloads.add_metric([*model, "failed"], state.reload.failures)
-    yield from (weights, plans, loaded, in_flight, dropped, reloads, build)
+    yield from (agreement, shadow_rows, shadow_dropped, weights, plans, loaded, in_flight, dropped, reloads, build)
 
 
 #: One for the process: the default registry refuses a name twice.

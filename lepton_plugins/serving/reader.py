@@ -105,7 +105,8 @@ class InputReader:
         matrix = given[name]
         for names in (self.names, self._required):
             left = [other for other in names if other not in given]
-            if left and matrix.ndim == 2 and matrix.shape[1] == len(left) and self._flat.issuperset(left):
+            # At least two, so that one column under a misspelt name is not taken for it.
+            if len(left) > 1 and matrix.ndim == 2 and matrix.shape[1] == len(left) and self._flat.issuperset(left):
                 named = {other: array for other, array in given.items() if other != name}
                 return named | {column: matrix[:, index] for index, column in enumerate(left)}
         raise InputUnknown(name, self.names)
