@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.inputs import fit_column
 from lepton_plugins.routing.policy import Batch, RowChoice, SelectionPolicy
 from lepton_plugins.routing.slots import Slots, holdout_rows, in_holdout
+from lepton_plugins.routing.store import plain
 
 HOLDOUT = "holdout"
 FORCED = "forced"
@@ -29,7 +30,7 @@ class Decided:
     reasons: list[str]
     segments: list[str | None]
     draws: NDArray[np.uint64]
-    keys: list[str | None] | None
+    keys: Sequence[str | None] | None
     held: int = 0
 
 
@@ -162,7 +163,7 @@ class Decider:
 
     def _draws(
         self, columns: Mapping[str, NDArray[Any]], rows: int, keys: Iterable[Any] | None, request: str
-    ) -> tuple[NDArray[np.uint64], list[str | None] | None]:
+    ) -> tuple[NDArray[np.uint64], Sequence[str | None] | None]:
         if keys is None and self.sticky is not None:
             keys = columns.get(self.sticky)
             if keys is None:
@@ -189,8 +190,3 @@ class Decider:
         mixed = (1.0 - self._holdout) * vectors
         mixed[:, self.default] += self._holdout
         return mixed
-
-
-def plain(value: Any) -> Any:
-    """A Python value of an array's element."""
-    return value.item() if isinstance(value, np.generic) else value

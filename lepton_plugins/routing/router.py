@@ -22,7 +22,7 @@ from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.answering import Answer, Answerer
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.deciding import HOLDOUT, Decided, Decider, plain
+from lepton_plugins.routing.deciding import HOLDOUT, Decided, Decider
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.explanation import Explanation, Step
 from lepton_plugins.routing.inputs import Columns, InputChecker
@@ -32,7 +32,7 @@ from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, Model
 from lepton_plugins.routing.policy import Candidate, SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.shadow import Shadows
-from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt
+from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
 
 __all__ = ["Explanation", "Prediction", "Router"]
 

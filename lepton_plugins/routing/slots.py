@@ -9,9 +9,9 @@ the whole decision.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,28 @@ def canonical_key(key: Any) -> bytes | None:
     return str(key).encode()
 
 
+class LoggedKeys(Sequence[str | None]):
+    """What is logged in the place of keys, written out when somebody reads it."""
+
+    __slots__ = ("_digests",)
+
+    def __init__(self, digests: list[bytes | None]) -> None:
+        self._digests = digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str | None]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        digest = self._digests[index]
+        return digest[_DRAW_BYTES:].hex() if digest is not None else None
+
+
 class Slots:
     """Draws and logged hashes under one salt (hex, at most 64 bytes)."""
 
@@ -85,27 +107,32 @@ class Slots:
         digest = hasher.digest()
         return int.from_bytes(digest[:_DRAW_BYTES], "little"), digest[_DRAW_BYTES:].hex()
 
-    def units(self, keys: Iterable[Any], request: str, rows: int) -> tuple[NDArray[np.uint64], list[str | None]]:
+    def units(self, keys: Iterable[Any], request: str, rows: int) -> tuple[NDArray[np.uint64], LoggedKeys]:
         """Draws (rows,) and logged hashes; a row without a key draws by its request and number."""
-        plain = keys.tolist() if isinstance(keys, np.ndarray) and keys.dtype.kind in "iufbU" else list(keys)
-        canonical = [canonical_key(key) for key in plain]
-        if len(canonical) != rows:
-            raise RequestInvalid(f"Found {len(canonical)} keys", expected=f"one for each of the {rows} rows")
-        digests: dict[bytes | None, bytes] = {None: bytes(_BYTES)}
+        given = keys.tolist() if isinstance(keys, np.ndarray) and keys.dtype.kind in "iufbU" else list(keys)
+        if len(given) != rows:
+            raise RequestInvalid(f"Found {len(given)} keys", expected=f"one for each of the {rows} rows")
+        canonical = [
+            key.encode() if type(key) is str and key.isalnum() and key.isascii() else canonical_key(key)
+            for key in given
+        ]
+        digests: dict[bytes | None, bytes | None] = {}
         copy = self._hasher.copy
         for key in dict.fromkeys(canonical):
-            if key is not None:
-                hasher = copy()
-                hasher.update(key)
-                digests[key] = hasher.digest()
-        table = np.frombuffer(b"".join([digests[key] for key in canonical]), dtype=np.uint8).reshape(rows, _BYTES)
-        draws = np.ascontiguousarray(table[:, :_DRAW_BYTES]).view("<u8").ravel().astype(np.uint64)
-        logged: dict[bytes | None, str | None] = {key: digest[_DRAW_BYTES:].hex() for key, digest in digests.items()}
-        logged[None] = None
-        if None in canonical:
-            absent = np.fromiter((key is None for key in canonical), dtype=bool, count=rows)
-            draws[absent] = self.rows(request, rows)[absent]
-        return draws, [logged[key] for key in canonical]
+            if key is None:
+                digests[key] = None
+                continue
+            hasher = copy()
+            hasher.update(key)
+            digests[key] = hasher.digest()
+        found = [digests[key] for key in canonical]
+        absent = None in digests
+        table = np.frombuffer(b"".join([digest or bytes(_BYTES) for digest in found] if absent else found), dtype="<u8")  # type: ignore[arg-type]
+        draws = np.array(table[:: _BYTES // _DRAW_BYTES], dtype=np.uint64)
+        if absent:
+            without = np.fromiter((digest is None for digest in found), dtype=bool, count=rows)
+            draws[without] = self.rows(request, rows)[without]
+        return draws, LoggedKeys(found)
 
     def row(self, request: str, row: int = 0) -> int:
         """The draw of a row without a key."""

@@ -46,7 +46,7 @@ class DecisionBlock:
             time=self.time,
             plan=self.plan,
             key=self.keys[index] if self.keys is not None else None,
-            context={name: _plain(column[index]) for name, column in self.context.items()},
+            context={name: plain(column[index]) for name, column in self.context.items()},
             segment=self.segments[cell],
             chosen=self.arms[int(self.chosen[index])],
             served=self.arms[int(self.served[index])],
@@ -63,7 +63,10 @@ class DecisionBlock:
         return (self.row(index) for index in range(len(self)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The Python value of an array's element; a date is a datetime (numpy's nanoseconds would be an int)."""
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else value.astype("datetime64[us]").item()
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -1,0 +1,173 @@
+"""A decision log in plain files: JSON Lines in a directory, readable by anything."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from time import time
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+
+from lepton_files.index import DecisionIndex
+from lepton_files.lines import LINES, BlockLine, FeedbackLine, decode_block, decode_feedback, encode_feedback
+from lepton_files.writer import BlockWriter, LineFile
+from lepton_plugins.errors import InvalidInput, PathMissing
+from lepton_plugins.records.decision import Decision, Feedback
+from lepton_plugins.routing.store import DecisionBlock, FeedbackReceipt
+
+#: A file is closed and a new one begun at this size.
+MAX_BYTES = 64 * 2**20
+
+#: Decisions that may wait to be written.
+MAX_ROWS = 200_000
+
+
+class JsonLinesDecisionLog:
+    """Decisions and feedback in `directory`, or at a URI such as `jsonl:///var/log/lepton?max_bytes=1000000`.
+
+    Several processes may use one directory: each writes its own files, and feedback finds the decisions of
+    all. Keys stand in it only as keyed hashes. Feedback is known as a duplicate across restarts, as far back
+    as the index reaches (`index.RECENT_BYTES`).
+    """
+
+    def __init__(self, directory: str | Path, *, max_bytes: int | None = None, max_rows: int | None = None) -> None:
+        path, options = _parse(directory)
+        self.directory = path.absolute()
+        self._max_bytes = max_bytes or options.get("max_bytes", MAX_BYTES)
+        self._max_rows = max_rows or options.get("max_rows", MAX_ROWS)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"The decision log can't be kept in {self.directory}: {error.strerror}.") from None
+        if not os.access(self.directory, os.W_OK):
+            raise InvalidInput(f"The decision log can't be kept in {self.directory}: it isn't writable.")
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = Lock()
+        self._index = DecisionIndex(self.directory)
+        self._feedback = LineFile(self.directory, "feedback", self._max_bytes)
+        self._writer = BlockWriter(self.directory, self._max_bytes, self._max_rows)
+        # At the process's end what was queued is still written.
+        self._finish = weakref.finalize(self, BlockWriter.close, self._writer)
+
+    @property
+    def dropped(self) -> int:
+        """Decisions that the full queue, or the disk, didn't take."""
+        return self._writer.dropped
+
+    def append(self, block: DecisionBlock) -> None:
+        if self._writer.pid != os.getpid():
+            self._finish.detach()
+            self._start()  # A fork has the parent's queue but not its thread: what is in it is the parent's.
+        self._writer.append(block)
+
+    def feedback(self, items: Sequence[Feedback]) -> FeedbackReceipt:
+        stored = duplicates = 0
+        unknown: list[str] = []
+        self._writer.drain()
+        with self._lock, _exclusive(self.directory / "feedback.lock"):
+            self._index.catch_up()
+            lines = bytearray()
+            seen: set[str] = set()
+            for item in items:
+                if item.decision in seen or self._index.has_feedback(item.decision):
+                    duplicates += 1
+                elif (decision := self._index.find(item.decision)) is None:
+                    unknown.append(item.decision)
+                else:
+                    lines += encode_feedback(item, decision, time())
+                    seen.add(item.decision)
+                    stored += 1
+            if lines:
+                self._feedback.write(bytes(lines))
+                self._index.catch_up()
+        return FeedbackReceipt(stored, duplicates, unknown)
+
+    def flush(self) -> None:
+        self._writer.sync()
+        with self._lock:
+            self._feedback.sync()
+
+    def close(self) -> None:
+        self._finish()
+        with self._lock:
+            self._feedback.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.directory), self._max_bytes, self._max_rows)
+
+
+def read_blocks(path: str | Path) -> Iterator[DecisionBlock]:
+    """The logged decisions by request, oldest file first; lines torn by a crash are left out."""
+    for line in _lines(Path(path), "decisions"):
+        if isinstance(line, BlockLine):
+            yield decode_block(line)
+
+
+def read_feedback(path: str | Path) -> Iterator[tuple[Feedback, Decision]]:
+    """The logged feedback, each with its decision."""
+    for line in _lines(Path(path), "feedback"):
+        if isinstance(line, FeedbackLine):
+            yield decode_feedback(line)
+
+
+def read(path: str | Path) -> Iterator[Decision | Feedback]:
+    """All decisions, row by row, and then all feedback of a log's directory, or of one of its files."""
+    for block in read_blocks(path):
+        yield from block.rows()
+    for feedback, _ in read_feedback(path):
+        yield feedback
+
+
+def _lines(path: Path, kind: str) -> Iterator[BlockLine | FeedbackLine]:
+    if not path.exists():
+        raise PathMissing(path, "The decision log")
+    files = [path] if path.is_file() else sorted(path.glob(f"{kind}-*.jsonl"))
+    for file in files:
+        with file.open("rb") as stream:
+            for line in stream:
+                try:
+                    yield LINES.decode(line)
+                except msgspec.DecodeError:
+                    continue
+
+
+def _parse(given: str | Path) -> tuple[Path, dict[str, int]]:
+    text = str(given)
+    if "://" not in text:
+        return Path(given), {}
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise InvalidInput(
+            f"Found the decision log {text!r}, expected a path or a URI such as jsonl:///var/log/lepton."
+        )
+    options: dict[str, int] = {}
+    for name, value in parse_qsl(parts.query):
+        if name not in ("max_bytes", "max_rows") or not value.isdigit():
+            raise InvalidInput(f"Found {name}={value} in {text!r}, expected max_bytes or max_rows and a number.")
+        options[name] = int(value)
+    return Path(unquote(parts.path)), options
+
+
+@contextmanager
+def _exclusive(file: Path) -> Iterator[None]:
+    """One process at a time: two workers that get the same feedback must count it once."""
+    try:
+        import fcntl
+    except ImportError:  # Without it (Windows) one process at a time should keep a log.
+        yield
+        return
+    with file.open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _reopen(directory: str, max_bytes: int, max_rows: int) -> JsonLinesDecisionLog:
+    return JsonLinesDecisionLog(directory, max_bytes=max_bytes, max_rows=max_rows)
