@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -82,21 +82,21 @@ class Plugins:
             if other is not None:
                 # An entry point's name is a label; only what plugins *offer* must have unique names.
                 status.name = f"{entry.name} ({distribution.name})"
-            self._add(status, entry)
+            self._add(status, entry.load)
 
     def register(self, plugin: object, name: str, distribution: str = "(this process)") -> PluginStatus:
         status = PluginStatus(name, distribution, "")
         if name in self.statuses:
             raise PluginClash("plugin", name, [self.statuses[name].provider, status.provider])
-        self._add(status, plugin)
+        self._add(status, lambda: plugin)
         return status
 
-    def _add(self, status: PluginStatus, source: EntryPoint | object) -> None:
+    def _add(self, status: PluginStatus, load: Callable[[], object]) -> None:
         self.statuses[status.name] = status
         self._gathered.clear()
         started = perf_counter()
         try:
-            plugin = source.load() if isinstance(source, EntryPoint) else source
+            plugin = load()
             self._manager.register(plugin, name=status.name)
             self._manager.check_pending()
             status.offers = self._gather_from(status)
