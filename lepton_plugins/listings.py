@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import floor, isfinite, log10
 
+from lepton_plugins.evaluation.comparison import interval_text
 from lepton_plugins.listing import Column, Listing
 from lepton_plugins.records.plan import Activation
-from lepton_plugins.records.report import Estimate, EvaluationReport
+from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 from lepton_plugins.registry import ModelSummary
 
@@ -93,7 +93,7 @@ def _leading_metrics(reports: Sequence[EvaluationReport]) -> list[str]:
 
 def _metric_cell(name: str) -> Callable[[EvaluationReport], str | None]:
     def cell(report: EvaluationReport) -> str | None:
-        return estimate_text(report.metrics[name]) if name in report.metrics else None
+        return interval_text(report.metrics[name]) if name in report.metrics else None
 
     return cell
 
@@ -102,17 +102,3 @@ def _first_line(text: str) -> str | None:
     """A description's first line of words, without markup comments."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if line and not line.startswith("<!--")), None)
-
-
-def estimate_text(estimate: Estimate) -> str:
-    """`0.712 [0.701, 0.723]`: as many decimals as the interval's width makes meaningful."""
-    if estimate.value is None:
-        return "–"
-    decimals = 4
-    if estimate.low is not None and estimate.high is not None and estimate.high > estimate.low:
-        decimals = min(max(1 - floor(log10((estimate.high - estimate.low) / 2)), 0), 6)
-    low, high = (
-        "…" if bound is None or not isfinite(bound) else f"{bound:.{decimals}f}"
-        for bound in (estimate.low, estimate.high)
-    )
-    return f"{estimate.value:.{decimals}f} [{low}, {high}]"

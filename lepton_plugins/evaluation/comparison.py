@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Literal
 
@@ -102,20 +103,27 @@ class Comparison(Record):
         return "".join(parts)
 
 
-def interval_text(estimate: Estimate, digits: int = 4) -> str:
-    """`0.7123 [0.7011, 0.7235]`; a dash where the metric is undefined."""
+def interval_text(estimate: Estimate) -> str:
+    """`0.712 [0.701, 0.723]`, with the decimals that the interval's width makes meaningful.
+
+    A dash where the metric is undefined.
+    """
     if estimate.value is None:
         return "–"
-    text = _number(estimate.value, digits)
+    digits = _decimals(estimate)
+    text = f"{estimate.value:,.{digits}f}"
     if estimate.low is None and estimate.high is None:
         return text
-    low = "-∞" if estimate.low is None else _number(estimate.low, digits)
-    high = "∞" if estimate.high is None else _number(estimate.high, digits)
+    low = "-∞" if estimate.low is None else f"{estimate.low:,.{digits}f}"
+    high = "∞" if estimate.high is None else f"{estimate.high:,.{digits}f}"
     return f"{text} [{low}, {high}]"
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.1f}"
+def _decimals(estimate: Estimate) -> int:
+    """So many that half the interval's width shows two significant digits."""
+    if estimate.low is None or estimate.high is None or estimate.high <= estimate.low:
+        return 4 if abs(estimate.value or 0) < 1000 else 1
+    return min(max(1 - math.floor(math.log10((estimate.high - estimate.low) / 2)), 0), 6)
 
 
 def _html_row(row: ComparisonRow, name: str) -> str:
