@@ -135,9 +135,9 @@ def _draw(
     lines = panels[0][2]
     each = max(0.34, 0.17 * max(1, len(lines[0].estimates)))
     height = 1.5 + each * len(lines) + (0.35 if versions else 0)
-    figure = Figure(figsize=(4.6 + 3.4 * len(panels), height), dpi=130, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(4.6 + 3.4 * len(panels), height), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", h_pad=0.09)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, up, shown) in zip(axes, panels, strict=True):
         _panel(axis, name, up, shown, filled)
