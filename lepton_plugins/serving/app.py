@@ -14,11 +14,10 @@ from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from lepton_plugins.errors import (
     BodyTooLarge,
-    BodyTooSlow,
     LeptonError,
     MediaTypeUnsupported,
     MethodNotAllowed,
@@ -172,7 +171,10 @@ class ServingApp(Starlette):
                 call = Call(params, headers, body)
                 # Bodies of about a size take about as long.
                 kind = (route.path, len(body).bit_length())
-                answer = await self._lanes.run(kind, partial(route.answer, served, call))
+                if self._lanes.is_short(kind):
+                    answer = self._lanes.here(kind, route.answer, served, call)
+                else:
+                    answer = await self._lanes.aside(kind, route.answer, served, call)
             except Exception as error:
                 answer = error_answer(error)
             await _send(send, answer)
@@ -223,29 +225,24 @@ class ServingApp(Starlette):
         length = headers.get(b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
             raise BodyTooLarge(limit)
-        try:
-            async with asyncio.timeout(self.settings.limits.body_time):
-                return await _arrive(receive, limit)
-        except TimeoutError:
-            raise BodyTooSlow(self.settings.limits.body_time) from None
-
-
-async def _arrive(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if len(body) > limit:
-        raise BodyTooLarge(limit)
-    if not message.get("more_body", False):
-        return body
-    parts = bytearray(body)
-    while message.get("more_body", False):
         message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False) and len(body) <= limit:
+            return body
+        return await _rest(body, message, receive, limit)
+
+
+async def _rest(body: bytes, message: Message, receive: Receive, limit: int) -> bytes:
+    """A body that comes in several parts; BodyTooLarge as soon as they are too much."""
+    parts = bytearray(body)
+    while len(parts) <= limit:
         if message["type"] == "http.disconnect":
             raise RequestInvalid("The client went away before its body had arrived")
+        if not message.get("more_body", False):
+            return bytes(parts)
+        message = await receive()
         parts += message.get("body", b"")
-        if len(parts) > limit:
-            raise BodyTooLarge(limit)
-    return bytes(parts)
+    raise BodyTooLarge(limit)
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -45,12 +45,9 @@ _FLAT = {kind: msgspec.json.Decoder(listed) for kind, listed in _LIST.items()}
 _ANY = msgspec.json.Decoder()
 
 
-def datatype_of(dtype: str) -> str:
-    """The protocol's name for a signature's dtype; strings, dates and objects travel as BYTES."""
-    try:
-        return _NAMES.get(np.dtype(dtype), "BYTES")
-    except TypeError:
-        return "BYTES"
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name for a dtype; strings, dates and objects travel as BYTES."""
+    return _NAMES.get(dtype, "BYTES")
 
 
 def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw) -> NDArray[Any]:

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from lepton_plugins.errors import Overloaded
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 #: A call expected to hold the event loop longer than this goes to a thread; handing over costs about 0.1 ms.
@@ -30,34 +32,42 @@ class Lanes:
         self._busy = 0
         self._expected: dict[object, float] = {}
 
-    async def run(self, kind: object, function: Callable[[], T]) -> T:
-        expected = self._expected.get(kind)
-        if expected is not None and expected < _SHORT:
-            start = perf_counter()
-            try:
-                return function()
-            finally:
-                self._learn(kind, expected, perf_counter() - start)
+    def is_short(self, kind: object) -> bool:
+        """Whether a call of this kind may hold the event loop."""
+        return self._expected.get(kind, _SHORT) < _SHORT
+
+    def here(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
+        """Run a short call at once."""
+        start = perf_counter()
+        try:
+            return function(first, second)
+        finally:
+            self._learn(kind, perf_counter() - start)
+
+    async def aside(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
+        """Run a call in a thread."""
         if self._busy >= self._capacity:
             raise Overloaded(self._capacity)
         self._busy += 1
         took = [0.0]
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _timed, function, took)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, _timed, function, first, second, took)
         finally:
             self._busy -= 1
-            self._learn(kind, took[0] if expected is None else expected, took[0])
+            self._learn(kind, took[0])
 
-    def _learn(self, kind: object, expected: float, seconds: float) -> None:
+    def _learn(self, kind: object, seconds: float) -> None:
+        expected = self._expected.get(kind, seconds)
         self._expected[kind] = expected + (seconds - expected) * (0.3 if seconds > expected else 0.02)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
 
 
-def _timed(function: Callable[[], T], took: list[float]) -> T:
+def _timed(function: Callable[[A, B], T], first: A, second: B, took: list[float]) -> T:
     start = perf_counter()
     try:
-        return function()
+        return function(first, second)
     finally:
         took[0] = perf_counter() - start

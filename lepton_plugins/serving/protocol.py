@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds that it doesn't have: size of the headers, time until they are complete."""
+"""uvicorn's HTTP protocol with bounds that it doesn't have: the headers' size, the time until a request is complete."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import asyncio
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from lepton_plugins.errors import BodyTooSlow
 from lepton_plugins.serving.call import JSON_HEADERS, encode_json
+from lepton_plugins.serving.failure import error_answer
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Headers beyond `header_limit` bytes get 431; a connection that dawdles over them is closed.
-
-    What fits in one read costs two attribute assignments a request.
+    """Headers beyond `header_limit` bytes get 431; a request that isn't complete `time_limit` seconds after
+    its first part gets 408. A request that fits in one read costs a few attribute assignments.
     """
 
     header_limit = 32 << 10
-    header_time = 10.0
+    time_limit = 30.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_headers = False
+        self._incomplete = False
         self._read = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         self._read = self._read + len(data) if self._in_headers else len(data)
         if self._in_headers and self._read > self.header_limit + (1 << 18):
-            self.transport.close()  # Not even complete after a whole read more than allowed.
+            self.transport.close()  # A whole read more than allowed, and still not complete.
             return
         super().data_received(data)
-        if self._in_headers and self._deadline is None:
-            self._deadline = self.loop.call_later(self.header_time, self._give_up)
+        if self._incomplete and self._deadline is None:
+            self._deadline = self.loop.call_later(self.time_limit, self._give_up)
 
     def on_message_begin(self) -> None:
-        self._in_headers = True
+        self._in_headers = self._incomplete = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
         if self._read <= self.header_limit or self._header_size() <= self.header_limit:
             super().on_headers_complete()
             return
@@ -53,19 +52,34 @@ class BoundedProtocol(HttpToolsProtocol):
         finally:
             self.app = app
 
+    def on_message_complete(self) -> None:
+        self._incomplete = False
+        if self._deadline is not None:
+            self._forget_deadline()
+        super().on_message_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        super().connection_lost(exc)
 
     def _header_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _give_up(self) -> None:
         self._deadline = None
-        if not self.transport.is_closing():
-            self.transport.close()
+        if self.transport.is_closing():
+            return
+        if not self._in_headers and self.cycle is not None and not self.cycle.response_started:
+            answer = error_answer(BodyTooSlow(self.time_limit))
+            headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+            lines = [STATUS_LINE[answer.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
+            self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+        self.transport.close()
 
 
 async def _headers_too_large(scope: Scope, receive: Receive, send: Send) -> None:

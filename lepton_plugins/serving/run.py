@@ -79,6 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, ready: Callable[[str], None]) -> None:
     class Protocol(BoundedProtocol):
         header_limit = settings.limits.header
+        time_limit = settings.limits.body_time
 
     config = uvicorn.Config(
         app,

@@ -22,6 +22,7 @@ class Limits(Record):
     rows: int = Field(default=100_000, gt=0)
     tensors: int = Field(default=4096, gt=0)
     body_time: float = Field(default=30.0, gt=0)
+    """From the first part of a request that comes in several to its last."""
     in_flight: int = Field(default=1024, gt=0)
     """Requests being answered at once; the next is told to come back."""
     queued: int = Field(default=64, gt=0)

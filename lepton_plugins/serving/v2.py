@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins import __version__
 from lepton_plugins.errors import InputInvalid, RequestInvalid
+from lepton_plugins.routing.inputs import numpy_dtype
 from lepton_plugins.serving.call import Answer, Call, json_answer
 from lepton_plugins.serving.datatypes import datatype_of, decode_tensor
 from lepton_plugins.serving.payload import decode
@@ -71,7 +72,7 @@ def model(served: Served, call: Call) -> Answer:
         arm = served.plan.arm(version)
         versions, signature = [version], (arm.signature if arm else None) or signature
     inputs = [
-        {"name": field.name, "datatype": datatype_of(field.dtype), "shape": list(field.shape)}
+        {"name": field.name, "datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape)}
         for field in signature.inputs
     ]
     return json_answer(
@@ -144,7 +145,7 @@ def _output(served: Served, reply: Reply, name: str) -> dict[str, Any]:
     values = reply.values
     if name != served.plan.output:
         values = np.array(served.plan.classes, dtype=object)[values.argmax(axis=1)]
-    datatype = datatype_of(values.dtype.name)
+    datatype = datatype_of(values.dtype)
     flat = values if values.ndim == 1 else values.ravel()
     data = flat.tolist()
     if datatype == "BYTES":
