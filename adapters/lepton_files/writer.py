@@ -7,7 +7,7 @@ import os
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import IO
 from uuid import uuid4
 
@@ -88,6 +88,8 @@ class BlockWriter:
         self._queue: deque[DecisionBlock] = deque()
         self._rows = 0
         self._changed = Condition()
+        #: The disk's own lock: whoever appends waits for no disk.
+        self._disk = Lock()
         self._busy = False
         self._closed = False
         self._failing = False
@@ -119,7 +121,7 @@ class BlockWriter:
     def sync(self) -> None:
         """`drain`, and through to the disk."""
         self.drain()
-        with self._changed:
+        with self._disk:
             self._file.sync()
 
     def close(self) -> None:
@@ -128,7 +130,8 @@ class BlockWriter:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        self._file.close()
+        with self._disk:
+            self._file.close()
 
     def _work(self) -> None:
         while True:
@@ -158,7 +161,7 @@ class BlockWriter:
                 logger.exception("a request's decisions can't be written")
                 lost += len(block)
         try:
-            with self._changed:
+            with self._disk:
                 self._file.write(bytes(lines))
             self._failing = False
         except OSError as error:
