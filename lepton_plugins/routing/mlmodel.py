@@ -68,7 +68,18 @@ def read_mlmodel(path: Path) -> MlModel | None:
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise ModelFilesInvalid(path, "MLmodel has no flavors")
     flavors = {str(name): conf if isinstance(conf, dict) else {} for name, conf in content["flavors"].items()}
-    return MlModel(path, flavors, _signature(path, content.get("signature")))
+    signature = _signature(path, content.get("signature"))
+    if signature is not None and "onnx" in flavors:
+        signature = as_table(signature)
+    return MlModel(path, flavors, signature)
+
+
+def as_table(signature: Signature) -> Signature:
+    """Tensors of one value a row, as columns: what converters write for the columns of a table is (rows, 1)."""
+    if signature.layout == "columns" or any(field.shape[1:] not in ((), (1,)) for field in signature.inputs):
+        return signature
+    columns = tuple(field.model_copy(update={"shape": (-1,)}) for field in signature.inputs)
+    return signature.model_copy(update={"layout": "columns", "inputs": columns})
 
 
 def _signature(path: Path, content: object) -> Signature | None:
