@@ -549,18 +549,6 @@ class PlanFileTooLarge(LeptonError):
         super().__init__(f"{path}: found {size:,} bytes, expected a plan file of at most {limit:,} bytes.")
 
 
-class MetricNotOptimisable(LeptonError):
-    """An objective that isn't a mean over rows, so that rows can't be routed by it."""
-
-    code = "metric_not_optimisable"
-
-    def __init__(self, metric: str, task: str, known: Iterable[str]) -> None:
-        super().__init__(
-            f"objective.metric: found {metric!r}, expected a metric of {task} that is a mean over rows."
-            f"{nearest(metric, known)} Others (AUC, F1 …) are shown by `lepton compare`, not optimised."
-        )
-
-
 class ArmMissing(LeptonError):
     """A version that the plan file gives a part to, but that isn't among the versions that can be arms."""
 

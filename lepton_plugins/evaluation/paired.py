@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.records.report import Dataset, Task
+from lepton_plugins.errors import PredictionsUnpaired
+from lepton_plugins.evaluation import row_metrics
+from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
+from lepton_plugins.records.report import Dataset, EvaluationReport, Task
+from lepton_plugins.registry import Registry
 
 
 @dataclass(slots=True)
@@ -20,7 +26,8 @@ class PairedPredictions:
     1 - loss / (2 · baseline), so that 0.5 is the baseline's (a constant prediction), for a metric in
     [0, 1] the metric. Both are linear in the row values: means over rows are the metric's means.
     `outputs` holds each version's prediction, (n,) or (n, classes). `groups` (n,) numbers the units that
-    intervals cluster by (users in a ranking), None where rows are independent.
+    intervals cluster by, None where rows are independent. In a ranking a row stands for a whole list (one
+    user's), with the context of the list's first row.
     """
 
     dataset: Dataset
@@ -42,22 +49,85 @@ class PairedPredictions:
     def rows(self) -> int:
         return int(self.values.shape[0])
 
+    @property
+    def unit(self) -> float:
+        """How much utility one unit of improvement in the metric is: both are linear in the row values."""
+        return 1.0 if self.baseline is None else 1.0 / (2.0 * self.baseline)
+
+    def improvement(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Row by row, how much better the metric is than the default's, arms answering by `shares` (n, k)."""
+        sign = 1.0 if self.greater_is_better else -1.0
+        better: NDArray[np.float64] = sign * ((shares * self.values).sum(axis=1) - self.values[:, self.default])
+        return better
+
+    def take(self, rows: NDArray[Any]) -> PairedPredictions:
+        """A part of the rows (indices or a mask), all versions."""
+        return replace(
+            self,
+            values=self.values[rows],
+            utility=self.utility[rows],
+            target=self.target[rows],
+            outputs=[output[rows] for output in self.outputs],
+            columns={name: column[rows] for name, column in self.columns.items()},
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
     def only(self, keep: Sequence[int]) -> PairedPredictions:
         """The same rows for a part of the versions, the default among them."""
         index = np.asarray(keep, dtype=np.intp)
-        return PairedPredictions(
-            dataset=self.dataset,
-            task=self.task,
-            metric=self.metric,
-            greater_is_better=self.greater_is_better,
-            baseline=self.baseline,
+        return replace(
+            self,
             versions=[self.versions[i] for i in keep],
             default=list(keep).index(self.default),
             values=self.values[:, index],
             utility=self.utility[:, index],
-            target=self.target,
             outputs=[self.outputs[i] for i in keep],
-            columns=self.columns,
-            groups=self.groups,
-            seed=self.seed,
         )
+
+
+def load_predictions(registry: Registry, report: EvaluationReport) -> Predictions:
+    """The predictions behind a report; PredictionsUnpaired if it has none."""
+    with TemporaryDirectory(prefix="lepton-") as folder:
+        path = registry.get_report_file(report, FILE, Path(folder))
+        if path is None:
+            raise PredictionsUnpaired(report.version, "its report has no predictions")
+        return read_predictions(path, report)
+
+
+def pair(reports: Sequence[EvaluationReport], predictions: Sequence[Predictions], metric: str) -> PairedPredictions:
+    """Predictions side by side, the first version being the default until somebody says otherwise.
+
+    The reports are of one dataset, task and set of classes. Columns that any version's evaluation kept are
+    there for all. PredictionsUnpaired names the first version whose rows or outputs don't line up;
+    MetricNotByRow or UnknownMetric where the metric has no value by row.
+    """
+    first, report = predictions[0], reports[0]
+    ranking = report.task == "ranking"
+    columns: dict[str, NDArray[Any]] = {}
+    values = []
+    for one, of in zip(predictions, reports, strict=True):
+        if not np.array_equal(one.row_id, first.row_id) or not np.array_equal(one.target, first.target):
+            raise PredictionsUnpaired(of.version, f"they are of other rows than those of version {report.version}")
+        by_row = row_metrics.row_values(metric, one.target, one.output, of.classes, one.groups)
+        if not np.isfinite(by_row).all():
+            raise PredictionsUnpaired(of.version, f"{int((~np.isfinite(by_row)).sum())} rows have no finite {metric}")
+        values.append(by_row)
+        columns = {**one.columns, **columns}
+    table = np.stack(values, axis=1)
+    rows = row_metrics.unit_rows(first.target, first.groups) if ranking and first.groups is not None else slice(None)
+    utility, baseline = row_metrics.utility(metric, table, first.target, report.classes)
+    return PairedPredictions(
+        dataset=report.dataset,
+        task=report.task,
+        metric=metric,
+        greater_is_better=baseline is None,
+        baseline=baseline,
+        versions=[of.version for of in reports],
+        default=0,
+        values=table,
+        utility=utility,
+        target=first.target[rows],
+        outputs=[one.output[rows] for one in predictions],
+        columns={name: column[rows] for name, column in columns.items()},
+        groups=None if ranking else first.groups,
+    )

@@ -68,3 +68,18 @@ class Solver(Protocol):
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
         """Raises Infeasible, in words that name the constraint, where no allocation exists."""
         ...
+
+
+def required_of(problem: AllocationProblem) -> NDArray[np.bool_]:
+    """Which versions must run, shape (versions,); none where the problem names none."""
+    return problem.required if len(problem.required) else np.zeros(len(problem.versions), dtype=bool)
+
+
+def used_by(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_]) -> dict[str, float]:
+    """What an allocation uses of each resource: cores, bytes, devices, bytes."""
+    return {
+        "cpu": float(problem.load * (problem.traffic @ shares @ problem.cpu)),
+        "memory": float(problem.memory @ runs),
+        "gpu": float(problem.gpu @ runs),
+        "gpu_memory": float(problem.gpu_memory @ runs),
+    }

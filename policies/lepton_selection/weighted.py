@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from lepton_selection.slot_table import SHIFT, SlotTable, assign
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, field_validator
 
@@ -22,6 +21,7 @@ from lepton_plugins.routing.policy import (
     RowChoice,
     SelectionPolicy,
 )
+from lepton_selection.slot_table import SHIFT, SlotTable, assign
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions

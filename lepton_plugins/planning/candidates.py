@@ -1,0 +1,229 @@
+"""Admission: which versions can be arms of a plan, and why the others can't."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lepton_plugins.errors import RecordMismatch, TrustRequired, VersionNotFound
+from lepton_plugins.planning.cost import Cost, cost_of
+from lepton_plugins.planning.inputs import conflict
+from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.plan import Rejection
+from lepton_plugins.records.report import EvaluationReport, Task
+from lepton_plugins.records.signature import Signature
+from lepton_plugins.records.spec import PlanSpec, VersionFilter
+from lepton_plugins.records.version import ModelVersion
+from lepton_plugins.registry import Registry
+
+#: What a version's own output can be brought to.
+_OUTPUTS: dict[OutputKind, tuple[OutputKind, ...]] = {
+    "proba": ("proba", "label", "score"),
+    "label": ("label",),
+    "score": ("score", "value"),
+    "value": ("value", "score"),
+}
+_DEFAULT_OUTPUT: dict[Task, OutputKind] = {"classification": "proba", "regression": "value", "ranking": "score"}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that can be an arm: what the registry and its report say of it."""
+
+    version: ModelVersion
+    report: EvaluationReport
+    cost: Cost
+
+    @property
+    def name(self) -> str:
+        return self.version.version
+
+    @property
+    def signature(self) -> Signature | None:
+        """What it takes, as the registry says, else as it was found in its files."""
+        return self.version.signature or self.report.signature
+
+
+@dataclass(slots=True)
+class Admission:
+    """The outcome: candidates in the order of their numbers, rejections, warnings."""
+
+    candidates: list[Candidate]
+    rejected: list[Rejection]
+    output: OutputKind
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def task(self) -> Task:
+        return self.candidates[0].report.task
+
+    def reason(self, version: str) -> str | None:
+        """Why a version was rejected; None if it wasn't."""
+        return next((item.reason for item in self.rejected if item.version == version), None)
+
+    def reject(self, version: str, code: str, reason: str) -> None:
+        self.candidates = [item for item in self.candidates if item.name != version]
+        self.rejected.append(Rejection(version=version, code=code, reason=reason))
+
+
+def asked_for(spec: PlanSpec, known: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """The versions that the plan file speaks of; VersionNotFound for a named one that doesn't exist."""
+    by_number = {version.version: version for version in known}
+    shown = [f"{item.version} ({item.label})" if item.label else item.version for item in known]
+    for name in named(spec):
+        if name not in by_number:
+            raise VersionNotFound(spec.model, name, shown)
+    if isinstance(spec.versions, VersionFilter):
+        wanted = spec.versions.tag.items()
+        chosen = {item.version for item in known if all(item.metadata.get(key) == value for key, value in wanted)}
+    elif spec.versions == "all":
+        chosen = set(by_number)
+    else:
+        chosen = set(spec.versions)
+    # What the plan file gives a part to is spoken of even where the list or the filter leaves it out.
+    chosen |= set(roles(spec))
+    return [item for item in known if item.version in chosen]
+
+
+def roles(spec: PlanSpec) -> dict[str, str]:
+    """Versions that the plan file gives a part to: version → its place in the file."""
+    found = dict.fromkeys(spec.around.shadow, "around.shadow")
+    if spec.around.fallback is not None:
+        found[spec.around.fallback] = "around.fallback"
+    if spec.default is not None:
+        found[spec.default] = "default"
+    return found
+
+
+def named(spec: PlanSpec) -> Iterable[str]:
+    """Every version number in the plan file."""
+    listed = spec.versions if isinstance(spec.versions, tuple) else ()
+    return dict.fromkeys([*listed, *roles(spec), *spec.objective.weights])
+
+
+def admit(
+    registry: Registry,
+    spec: PlanSpec,
+    versions: Sequence[ModelVersion],
+    *,
+    leader: str | None,
+    trust: Literal["pickle"] | None = None,
+) -> Admission:
+    """Judge each version by its report and against the others.
+
+    Where versions exclude each other (other data, other classes, inputs that clash) the `leader`'s side
+    stays: the default arm where it is known before; else the side of most versions, else the most recent.
+    """
+    admission = Admission([], [], spec.output or "proba")
+    for version in versions:
+        try:
+            report = registry.get_report(version.model, version.version)
+        except RecordMismatch as error:
+            admission.reject(version.version, error.code, str(error))
+            continue
+        found = _unusable(version, report, trust)
+        if found is not None:
+            admission.reject(version.version, *found)
+        elif report is not None:
+            admission.candidates.append(Candidate(version, report, cost_of(report)))
+    if not admission.candidates:
+        return admission
+    _keep_one_dataset(admission, leader)
+    admission.output = spec.output or _DEFAULT_OUTPUT[admission.task]
+    for candidate in list(admission.candidates):
+        found = _unfit(candidate, spec, admission.output)
+        if found is not None:
+            admission.reject(candidate.name, *found)
+    _keep_one_set_of_classes(admission, leader)
+    _keep_one_signature(admission, leader)
+    return admission
+
+
+def _unusable(
+    version: ModelVersion, report: EvaluationReport | None, trust: Literal["pickle"] | None
+) -> tuple[str, str] | None:
+    """Why a version can't be an arm by itself: a code and a sentence."""
+    again = f"run: lepton evaluate {version.model} --versions {version.version} --data FILE --target COL --task TASK"
+    if version.status != "READY":
+        return "not_ready", f"the registry says it is {version.status}, expected READY"
+    if report is None:
+        return "no_report", f"it has no evaluation report; {again}"
+    if report.failure is not None:
+        stage, reason = report.failure.stage, report.failure.reason
+        return "evaluation_failed", f"its evaluation failed at the stage {stage!r}: {reason}"
+    if report.artifact_digest is None or report.backend is None or report.output is None:
+        return "not_measured", f"its report doesn't come from loading it: files, backend or output are unknown; {again}"
+    if version.artifact_digest is not None and version.artifact_digest != report.artifact_digest:
+        found, evaluated = version.artifact_digest[:19], report.artifact_digest[:19]
+        return "digest_mismatch", f"its files have the digest {found}…, its report speaks of {evaluated}…; {again}"
+    if report.carries_code and trust != "pickle":
+        return TrustRequired.code, str(TrustRequired(version.version, report.format or "an unknown format"))
+    return None
+
+
+def _unfit(candidate: Candidate, spec: PlanSpec, output: OutputKind) -> tuple[str, str] | None:
+    """Why a version doesn't fit what the plan file asks for."""
+    report = candidate.report
+    own = report.output or output
+    if output not in _OUTPUTS[own] or (output == "score" and own == "proba" and len(report.classes) != 2):
+        return "output_unavailable", f"it gives {own!r}, which can't be brought to the plan's output {output!r}"
+    if spec.resources.slo.p99 is not None:
+        limit = spec.resources.slo.p99 * 1000
+        if candidate.cost.p99_ms is None:
+            return "cost_unknown", f"its report has no latency, and the plan asks for a p99 of {limit:g} ms"
+        if candidate.cost.p99_ms > limit:
+            measured = f"{candidate.cost.p99_ms:.3g} ms on one row"
+            return "over_slo", f"its p99 is {measured}, the plan asks for at most {limit:g} ms"
+    return candidate.cost.exceeds(spec.resources)
+
+
+def _keep_one_dataset(admission: Admission, leader: str | None) -> None:
+    """Versions are paired on the same rows: those measured on other data, or for another task, go."""
+    sides = Counter((item.report.dataset.digest, item.report.task) for item in admission.candidates)
+    latest = {
+        (item.report.dataset.digest, item.report.task): item.report.evaluated_at or ""
+        for item in sorted(admission.candidates, key=lambda item: item.report.evaluated_at or "")
+    }
+    kept = next(
+        ((item.report.dataset.digest, item.report.task) for item in admission.candidates if item.name == leader),
+        max(sides, key=lambda side: (sides[side], latest[side], side)),
+    )
+    dataset = next(item.report.dataset for item in admission.candidates if item.report.dataset.digest == kept[0])
+    for item in list(admission.candidates):
+        report = item.report
+        if report.task != kept[1]:
+            admission.reject(item.name, "other_task", f"it was evaluated for {report.task}, the others for {kept[1]}")
+        elif report.dataset.digest != kept[0]:
+            admission.reject(
+                item.name,
+                "other_dataset",
+                f"it was evaluated on {report.dataset.name!r} ({report.dataset.digest[:19]}…), not on "
+                f"{dataset.name!r} ({dataset.digest[:19]}…) as the versions it would be paired with; evaluate it there",
+            )
+
+
+def _keep_one_set_of_classes(admission: Admission, leader: str | None) -> None:
+    if not admission.candidates or admission.task != "classification":
+        return
+    sides = Counter(item.report.classes for item in admission.candidates)
+    kept = next(
+        (item.report.classes for item in admission.candidates if item.name == leader),
+        max(sides, key=lambda side: (sides[side], side)),
+    )
+    for item in list(admission.candidates):
+        if item.report.classes != kept:
+            found, expected = ", ".join(item.report.classes[:12]), ", ".join(kept[:12])
+            admission.reject(item.name, "classes_differ", f"its classes are {found}; expected {expected}")
+
+
+def _keep_one_signature(admission: Admission, leader: str | None) -> None:
+    """Inputs of one name must be of one kind; the leader's count, then those of the lowest version."""
+    kept: list[Candidate] = []
+    for item in sorted(admission.candidates, key=lambda item: item.name != leader):
+        clash = next((found for other in kept if (found := conflict(item, other)) is not None), None)
+        if clash is not None:
+            admission.reject(item.name, "incompatible_signature", clash)
+        else:
+            kept.append(item)

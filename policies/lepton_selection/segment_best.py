@@ -1,0 +1,260 @@
+"""`segment_best`: in each segment the version that is provably better there, else the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
+
+from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.records.record import Record
+from lepton_plugins.routing.policy import (
+    Batch,
+    Candidate,
+    Choice,
+    CompiledPolicy,
+    Proposal,
+    RowChoice,
+    SelectionPolicy,
+)
+from lepton_selection.segments import Segments
+from lepton_selection.shrinkage import Differences, shrink
+from lepton_selection.slot_table import SHIFT, SLOTS, SlotTable, assign
+
+if TYPE_CHECKING:
+    from lepton_plugins.evaluation.paired import PairedPredictions
+
+#: The cell of rows without a segment, in the proposal and in tables shown.
+MISSING = "(missing)"
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class SegmentBestParams(Record):
+    """Parameters of `segment_best`."""
+
+    by: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        Field(min_length=1, max_length=4, description="Context columns whose values make the segments, crossed."),
+    ]
+    min_gain: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False, description="Least shrunken difference, in the metric's unit, worth leaving."),
+    ] = 0.0
+    shrinkage: Annotated[bool, Field(description="Borrow strength between segments (empirical Bayes).")] = True
+    level: Annotated[
+        float, Field(gt=0.5, lt=1, description="Of the simultaneous two-sided intervals of all arms and segments.")
+    ] = 0.95
+
+    @field_validator("by")
+    @classmethod
+    def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(by)) != len(by):
+            raise ValueError(f"found {list(by)}, expected each column once")
+        return by
+
+
+class SegmentBest(SelectionPolicy):
+    """A table from segments to arms. The default is left only where another arm is proved better.
+
+    Proved: the lower bound of its shrunken paired difference, simultaneous over all arms and segments
+    (`shrinkage`), is above zero, and the segment's own rows agree. Where no arm differs from the default
+    anywhere, every segment stays with the default with probability 1 - (1 - level) / 2 or more.
+    Rows of an unknown segment, or with a missing value, get the default.
+    """
+
+    Params: ClassVar[type[BaseModel]] = SegmentBestParams
+
+    def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
+        super().__init__(document, files, arms, default)
+        content = document.document
+        self._cells: list[dict[str, Any]] = content["cells"]
+        self._segments = Segments(content["by"], [cell["value"] for cell in self._cells])
+        stay = [[self.arms[default], SLOTS]]
+        tables = [SlotTable(cell["slots"], self.arms) for cell in self._cells] + [SlotTable(stay, self.arms)] * 2
+        self._tables = tables
+        self._vectors = np.asarray([table.vector for table in tables])
+        self._reasons = [cell["reason"] for cell in self._cells] + ["default: unknown segment", self._missing_reason()]
+        self._names: list[str | None] = [*self._segments.names, None, None]
+        single = [int(table.array[0]) if (table.array == table.array[0]).all() else -1 for table in tables]
+        self._single = np.asarray(single, dtype=np.intp)
+        self._mixed = [cell for cell, arm in enumerate(single) if arm < 0]
+        rows = [
+            [RowChoice(arm, table.vector, reason, name) for arm in range(len(self.arms))]
+            for table, reason, name in zip(tables, self._reasons, self._names, strict=True)
+        ]
+        # Where one arm answers a cell alone the row is ready; else its slots decide among the rows.
+        self._rows = [
+            (choices[arm], None, choices) if arm >= 0 else (choices[0], table.row, choices)
+            for choices, arm, table in zip(rows, single, tables, strict=True)
+        ]
+        self._column = content["by"][0] if len(content["by"]) == 1 else None
+        self._by_text = {value[0]: self._rows[cell] for value, cell in self._segments.cells.items()}
+
+    # --- planning --------------------------------------------------------------------------
+
+    @classmethod
+    def needs(cls, params: BaseModel) -> tuple[str, ...]:
+        assert isinstance(params, SegmentBestParams)
+        return params.by
+
+    @classmethod
+    def propose(cls, params: BaseModel, paired: PairedPredictions) -> Proposal | None:
+        assert isinstance(params, SegmentBestParams)
+        segments = Segments.found_in(params.by, paired.columns)
+        codes = segments.find(paired.columns, paired.rows)
+        known = codes < segments.unknown
+        default = paired.default
+        others = [index for index in range(len(paired.versions)) if index != default]
+        count, arms = len(segments.values), len(paired.versions)
+        rows = np.bincount(codes[known], minlength=count).astype(np.float64)
+        base = np.bincount(codes[known], weights=paired.utility[known, default], minlength=count) / np.maximum(rows, 1)
+        utility = np.repeat(base[:, None], arms, axis=1)
+        low = np.zeros((count, arms))
+        allowed = np.zeros((count, arms), dtype=bool)
+        allowed[:, default] = True
+        if others and known.any():
+            found = cls._differences(params, paired, codes, known, others)
+            utility[:, others] += found.shrunken
+            low[:, others] = found.low
+            enough = found.shrunken >= params.min_gain * paired.unit
+            allowed[:, others] = (found.low > 0) & (found.raw > 0) & enough
+        names = list(segments.names)
+        traffic = rows / paired.rows
+        if not known.all():
+            names.append(MISSING)
+            traffic = np.r_[traffic, 1 - known.mean()]
+            utility = np.vstack([utility, paired.utility[~known].mean(axis=0)])
+            allowed = np.vstack([allowed, np.arange(arms) == default])
+        return Proposal(
+            segments=names,
+            traffic=traffic,
+            utility=utility,
+            allowed=allowed,
+            detail={"segments": segments, "low": low, "rows": rows},
+        )
+
+    @classmethod
+    def _differences(
+        cls,
+        params: SegmentBestParams,
+        paired: PairedPredictions,
+        codes: NDArray[np.intp],
+        known: NDArray[np.bool_],
+        others: Sequence[int],
+    ) -> Differences:
+        rows = slice(None) if known.all() else np.flatnonzero(known)
+        utility = paired.utility[rows]
+        return shrink(
+            utility[:, others] - utility[:, [paired.default]],
+            codes[rows],
+            None if paired.groups is None else paired.groups[rows],
+            level=params.level,
+            shrinkage=params.shrinkage,
+        )
+
+    @classmethod
+    def compile(
+        cls,
+        params: BaseModel,
+        paired: PairedPredictions,
+        proposal: Proposal | None,
+        shares: NDArray[np.float64] | None,
+        arms: Sequence[str],
+        previous: PolicyDocument | None,
+    ) -> CompiledPolicy:
+        assert isinstance(params, SegmentBestParams) and proposal is not None and shares is not None
+        segments: Segments = proposal.detail["segments"]
+        before = {}
+        if previous is not None and tuple(previous.document["by"]) == params.by:
+            before = {tuple(cell["value"]): cell["slots"] for cell in previous.document["cells"]}
+        cells = []
+        for cell, value in enumerate(segments.values):
+            wanted = {
+                version: share
+                for version, share in zip(paired.versions, shares[cell].tolist(), strict=True)
+                if version in arms
+            }
+            candidates = {
+                version: [
+                    _figure((proposal.utility[cell, i] - proposal.utility[cell, paired.default]) / paired.unit),
+                    _figure(proposal.detail["low"][cell, i] / paired.unit),
+                ]
+                for i, version in enumerate(paired.versions)
+                if i != paired.default and version in arms
+            }
+            able = [paired.versions[i] for i in np.flatnonzero(proposal.allowed[cell]) if i != paired.default]
+            cells.append(
+                {
+                    "value": list(value),
+                    "rows": int(proposal.detail["rows"][cell]),
+                    "slots": assign(wanted, before.get(value)),
+                    "candidates": candidates,
+                    "reason": _reason(segments.names[cell], wanted, paired.versions[paired.default], able),
+                }
+            )
+        document = {"by": list(params.by), "metric": paired.metric, "cells": cells}
+        return CompiledPolicy(features=params.by, document=document)
+
+    # --- serving ---------------------------------------------------------------------------
+
+    def choose(self, batch: Batch) -> Choice:
+        cells = self._segments.find(batch.context, batch.rows)
+        arms = self._single[cells]
+        for cell in self._mixed:
+            here = np.flatnonzero(cells == cell)
+            arms[here] = self._tables[cell].choose(batch.draws[here])
+        return Choice(arms, cells, self._vectors, self._reasons, self._names)
+
+    def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
+        found = None
+        if self._column is not None:
+            value = context.get(self._column)
+            if type(value) is str:
+                found = self._by_text.get(value)
+        row, slots, choices = found or self._rows[self._segments.find_one(context)]
+        return row if slots is None else choices[slots[draw >> SHIFT]]
+
+    def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
+        cell = self._segments.find_one(context)
+        vector = self._tables[cell].vector
+        figures = self._cells[cell]["candidates"] if cell < self._segments.unknown else {}
+        return [
+            Candidate(
+                version=arm,
+                score=0.0 if index == self.default else figures.get(arm, [None])[0],
+                propensity=vector[index],
+                reason=self._reasons[cell] if vector[index] or index == self.default else self._lost(figures.get(arm)),
+            )
+            for index, arm in enumerate(self.arms)
+        ]
+
+    def _lost(self, figures: Sequence[float] | None) -> str:
+        if figures is None:
+            return "not measured in this segment"
+        difference, low = figures
+        measured = f"{self.document.document['metric']} better by {difference:.4g}, at least {low:.4g}"
+        return f"not proved better: {measured}" if low <= 0 else f"proved better, but not chosen: {measured}"
+
+    def _missing_reason(self) -> str:
+        return f"default: {' or '.join(self.document.document['by'])} is missing"
+
+
+def _figure(value: float) -> float:
+    """Six significant digits: enough to read, and the same on machines whose sums round differently."""
+    return float(f"{value:.6g}")
+
+
+def _reason(segment: str, shares: Mapping[str, float], default: str, able: Sequence[str]) -> str:
+    answering = [version for version, share in shares.items() if share > 0]
+    if answering != [default]:
+        return f"best in {segment}" if len(answering) == 1 else f"best in {segment} within the budget"
+    if able:
+        return f"default: {', '.join(able)} better in {segment}, but not worth it or not within the budget"
+    return f"default: nothing proved better in {segment}"
