@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lepton_evidently.definition import TOP
 from lepton_plugins.evaluation.score import score
@@ -64,20 +65,11 @@ def checked_figures(
 def _own(report: EvaluationReport, rows: pd.DataFrame) -> dict[str, float | None]:
     assert report.output is not None
     groups = rows["group"].to_numpy() if "group" in rows else None
-    if report.output == "proba":
-        output = rows[[f"proba_{name}" for name in report.classes]].to_numpy(dtype=np.float64)
-    else:
-        output = rows["prediction"].to_numpy()
+    columns = [f"proba_{name}" for name in report.classes] if report.output == "proba" else "prediction"
+    output: NDArray[Any] = rows[columns].to_numpy()
     target = rows["target"].astype(object).to_numpy() if report.classes else rows["target"].to_numpy()
-    measured = score(
-        report.task, target, output, report.output, report.classes, groups=groups, level=report_level(report)
-    )
+    measured = score(report.task, target, output, report.output, report.classes, groups=groups)
     return {name: estimate.value for name, estimate in measured.items()}
-
-
-def report_level(report: EvaluationReport) -> float:
-    """The level of a report's intervals."""
-    return next((estimate.level for estimate in report.metrics.values()), 0.95)
 
 
 def _plain(value: Any, config: Mapping[str, Any]) -> Any:

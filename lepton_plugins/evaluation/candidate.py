@@ -44,9 +44,13 @@ class Candidate:
     notes: list[str] = field(default_factory=list)
     footprint: Footprint | None = None
     failure: Failure | None = None
+    loaded: LoadedModel | None = None
+    """A model that whoever evaluates has loaded already (MLflow's evaluator)."""
 
     def load(self, options: EvaluationOptions) -> LoadedModel:
         """Load the files: once, and not before their format was checked."""
+        if self.loaded is not None:
+            return self.loaded
         number = self.version.version
         return within(
             options.time_limit,

@@ -6,9 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from lepton_plugins.errors import ColumnMissing, InvalidInput
 from lepton_plugins.evaluation.candidate import Candidate, prepare
@@ -51,6 +49,27 @@ def evaluate(
     """
     options = options or EvaluationOptions()
     chosen = _chosen(registry, model, versions)
+    setting = make_setting(
+        registry, data, target=target, task=task, slices=slices, context=context, options=options, progress=progress
+    )
+    setting.progress.begin(chosen, setting.data.rows)
+    return _run(setting, chosen)
+
+
+def make_setting(
+    registry: Registry,
+    data: pd.DataFrame | Path | str,
+    *,
+    target: str,
+    task: Task,
+    slices: Sequence[str] = (),
+    context: Sequence[str] = (),
+    options: EvaluationOptions,
+    progress: Progress | None = None,
+) -> Setting:
+    """Read and check the data, cut it into slices, load the evaluators: all that needs no version."""
+    import pandas as pd
+
     read = read_evaluation_data(
         data, target=target, task=task, name=options.dataset_name, group=options.group, positive=options.positive
     )
@@ -60,7 +79,7 @@ def evaluate(
     sliced = slice_frame(read.frame, slices)
     kept = list(dict.fromkeys([*(name for by in sliced for name in by), *context]))
     check_columns(kept, read.classes)
-    setting = Setting(
+    return Setting(
         registry=registry,
         data=read,
         slices=sliced,
@@ -70,10 +89,8 @@ def evaluate(
         options=options,
         evaluators={name: plugins().load("evaluator", name)() for name in options.evaluators},
         progress=progress or Silent(),
-        groups=_numbered(read.groups),
+        groups=None if read.groups is None else pd.factorize(read.groups)[0],
     )
-    setting.progress.begin(chosen, read.rows)
-    return _run(setting, chosen)
 
 
 def _chosen(registry: Registry, model: str, versions: Sequence[str] | None) -> list[ModelVersion]:
@@ -84,12 +101,6 @@ def _chosen(registry: Registry, model: str, versions: Sequence[str] | None) -> l
     if not found:
         raise InvalidInput(f"Model {model!r} has no versions to evaluate. Run: lepton register {model} PATH")
     return found
-
-
-def _numbered(groups: NDArray[Any] | None) -> NDArray[Any] | None:
-    import pandas as pd
-
-    return None if groups is None else pd.factorize(groups)[0]
 
 
 def _run(setting: Setting, chosen: Sequence[ModelVersion]) -> list[EvaluationReport]:
@@ -129,7 +140,8 @@ def _run(setting: Setting, chosen: Sequence[ModelVersion]) -> list[EvaluationRep
             if candidate is not None and candidate.footprint is not None:
                 candidate.footprint.settle(setting.options.time_limit)
             trial.cost()
-            report = trial.save()
+            trial.write()
+            report = trial.store()
             trial.candidate.close()
             reports.append(report)
             setting.progress.finish(trial.candidate.version, report)

@@ -223,33 +223,18 @@ class Trial:
         else:
             self._set(latency=latency)
 
-    def save(self) -> EvaluationReport:
-        """Write the files, let the evaluators add theirs, store all of it."""
-        shared = self.shared
-        version = self.candidate.version
-        shared.progress.stage(version, "save")
-        if self.report.ok and self.output is not None:
-            self._write_files(self.output)
-        if self.report.failure is not None and self.report.failure.code in _REFUSALS:
-            earlier = shared.registry.get_report(version.model, version.version)
-            if earlier is not None and earlier.ok:
-                self._set("not stored: the version's earlier report stays")
-                return self.report
-        try:
-            return shared.registry.save_report(self.report, self.files)
-        except RegistryReadOnly as error:
-            self._set(f"not stored: {error}")
-            return self.report
-
-    def _write_files(self, output: NDArray[Any]) -> None:
+    def write(self) -> None:
+        """Write predictions and picture, let the evaluators add their files."""
         from lepton_plugins.evaluation.chart import report_png
 
         shared, data, report = self.shared, self.shared.data, self.report
-        assert report.output is not None
+        shared.progress.stage(self.candidate.version, "save")
+        if not report.ok or self.output is None or report.output is None:
+            return
         frame = predictions_frame(
             row_id=data.row_id,
             target=data.target,
-            output=output,
+            output=self.output,
             kind=report.output,
             classes=report.classes,
             groups=data.groups,
@@ -268,3 +253,18 @@ class Trial:
                 self._set(
                     f"the evaluator {name!r} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 )
+
+    def store(self) -> EvaluationReport:
+        """Store the report with its files; returns it with its run, or with a note why there is none."""
+        shared = self.shared
+        version = self.candidate.version
+        if self.report.failure is not None and self.report.failure.code in _REFUSALS:
+            earlier = shared.registry.get_report(version.model, version.version)
+            if earlier is not None and earlier.ok:
+                self._set("not stored: the version's earlier report stays")
+                return self.report
+        try:
+            return shared.registry.save_report(self.report, self.files)
+        except RegistryReadOnly as error:
+            self._set(f"not stored: {error}")
+            return self.report
