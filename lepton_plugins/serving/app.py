@@ -118,6 +118,8 @@ class ServingApp(Starlette):
     async def _swap(self, served: Served) -> None:
         old = self.served
         self._serve(served)
+        self.serving.reload.swaps += 1
+        self.serving.reload.succeeded()
         if old is not None:
             task = asyncio.create_task(_retire(old))
             self._closing.add(task)
@@ -171,7 +173,7 @@ class ServingApp(Starlette):
                 call = Call(params, headers, body)
                 # Bodies of about a size take about as long.
                 kind = (route.path, len(body).bit_length())
-                if self._lanes.is_short(kind):
+                if not route.long or self._lanes.is_short(kind):
                     answer = self._lanes.here(kind, route.answer, served, call)
                 else:
                     answer = await self._lanes.aside(kind, route.answer, served, call)

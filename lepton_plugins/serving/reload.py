@@ -50,7 +50,10 @@ class PointerWatch:
         except LeptonError as error:
             self._failed("current", error)
             return
-        if revision is None or revision == self._revision:
+        if revision is None:
+            return
+        if revision == self._revision:
+            self._status.succeeded()  # Also where it came back from one that couldn't be loaded.
             return
         if revision == self._status.failed_revision and time.monotonic() < self._retry_at:
             return
@@ -60,8 +63,6 @@ class PointerWatch:
             self._failed(revision, error)
             return
         self._revision = revision
-        self._status.swaps += 1
-        self._status.failed_revision = self._status.error = None
 
     def _failed(self, revision: str, error: Exception) -> None:
         if revision == self._status.failed_revision and time.monotonic() < self._retry_at:

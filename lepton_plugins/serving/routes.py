@@ -17,12 +17,17 @@ JSON_MEDIA = (b"application/json",)
 
 @dataclass(frozen=True)
 class Route:
-    """A method and a path template; `predicts` marks those whose requests are counted and limited."""
+    """A method and a path template.
+
+    `long` marks those whose answer may take too long for the event loop, `predicts` those whose requests
+    are counted and limited.
+    """
 
     method: str
     path: str
     permission: Permission
     answer: Callable[[Served, Call], Answer]
+    long: bool = False
     predicts: bool = False
     media: tuple[bytes, ...] = JSON_MEDIA
 
@@ -40,19 +45,21 @@ ROUTES = (
     Route("GET", "/v2/models", PUBLIC, v2.models),
     Route("GET", "/v2/models/{model}", PUBLIC, v2.model),
     Route("GET", "/v2/models/{model}/ready", PUBLIC, v2.model_ready),
-    Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, predicts=True),
+    Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, long=True, predicts=True),
     Route("GET", "/v2/models/{model}/versions/{version}", FORCE, v2.model),
     Route("GET", "/v2/models/{model}/versions/{version}/ready", FORCE, v2.model_ready),
-    Route("POST", "/v2/models/{model}/versions/{version}/infer", FORCE, v2.infer, predicts=True),
+    Route("POST", "/v2/models/{model}/versions/{version}/infer", FORCE, v2.infer, long=True, predicts=True),
     Route("GET", "/v1/models", PUBLIC, v1.models),
     Route("GET", "/v1/models/{model}", PUBLIC, v1.model),
-    Route("POST", "/v1/models/{model}:predict", PUBLIC, v1.predict, predicts=True),
+    Route("POST", "/v1/models/{model}:predict", PUBLIC, v1.predict, long=True, predicts=True),
     Route("GET", "/ping", PUBLIC, invocations.ping),
     Route("GET", "/health", PUBLIC, invocations.ping),
     Route("GET", "/version", PUBLIC, invocations.version),
-    Route("POST", "/invocations", PUBLIC, invocations.invoke, predicts=True, media=(*JSON_MEDIA, b"text/csv")),
-    Route("POST", "/lepton/feedback", ADMIN, control.feedback),
-    Route("POST", "/lepton/explain", ADMIN, control.explain),
-    Route("GET", "/lepton/plan", ADMIN, control.plan),
-    Route("GET", "/metrics", PUBLIC, control.metrics),
+    Route(
+        "POST", "/invocations", PUBLIC, invocations.invoke, long=True, predicts=True, media=(*JSON_MEDIA, b"text/csv")
+    ),
+    Route("POST", "/lepton/feedback", ADMIN, control.feedback, long=True),
+    Route("POST", "/lepton/explain", ADMIN, control.explain, long=True),
+    Route("GET", "/lepton/plan", ADMIN, control.plan, long=True),
+    Route("GET", "/metrics", PUBLIC, control.metrics, long=True),
 )

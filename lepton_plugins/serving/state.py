@@ -23,6 +23,10 @@ class ReloadStatus:
     follower: dict[str, Any] | None = None
     """What the process that follows the registry last said of itself."""
 
+    def succeeded(self) -> None:
+        """What the pointer names is what serves."""
+        self.failed_revision = self.error = None
+
     def content(self) -> dict[str, Any]:
         return {
             "loaded_at": self.loaded_at,

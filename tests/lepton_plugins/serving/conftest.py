@@ -81,12 +81,16 @@ def build_deployment(
     around: Mapping[str, Any] | None = None,
     per: str = "row",
     seed: int = 0,
+    declared: int | None = None,
     model: str = "flights",
 ) -> Deployment:
-    """Versions 1 … n; with `segment_best` carrier AA goes to 1, UA to 2, WN to 3 …, anything else to 1."""
+    """Versions 1 … n; with `segment_best` carrier AA goes to 1, UA to 2, WN to 3 …, anything else to 1.
+
+    `declared` is the number of features that the signature claims, if another than the models take.
+    """
     random = np.random.default_rng(seed)
     if layout == "tensors":
-        inputs: tuple[Field, ...] = (Field(name="X", dtype="float32", shape=(-1, features)),)
+        inputs: tuple[Field, ...] = (Field(name="X", dtype="float32", shape=(-1, declared or features)),)
     else:
         inputs = tuple(Field(name=f"x{i}", dtype="float64") for i in range(features))
     arms, weights = [], {}

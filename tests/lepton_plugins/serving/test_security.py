@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 
@@ -233,19 +232,23 @@ def test_every_answer_forbids_guessing_its_type(guarded_client):
 
 
 def test_an_unexpected_failure_tells_an_id_and_nothing_else(make_deployment, start_server, tmp_path):
-    """Triton CVE-2025-23319: an internal name in an error opened a chain."""
-    made = make_deployment(tmp_path / "flights", layout="tensors")
+    """Triton CVE-2025-23310 … -23334: an internal name in an error opened a chain."""
+    made = make_deployment(tmp_path / "flights", layout="tensors", declared=5)
     with start_server(made.path, tmp_path) as server, server.client() as client:
-        # The signature lets any number of rows through; NaN everywhere leaves no arm with an answer.
-        tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [None] * 4}
-        response = client.post("/v2/models/flights/infer", json={"inputs": [tensor]})
-        said = response.text
-        assert response.status_code in (500, 503)
-        for telling in ("Traceback", "onnxruntime", str(tmp_path), ".py", "site-packages", "/"):
-            assert telling not in json.loads(said)["error"]
-        identity = response.json().get("id")
-        if identity:
-            assert identity in server.errors.read_text()
+        # The signature promises five features, the models take four: ONNX Runtime fails within.
+        tensor = {"name": "X", "shape": [1, 5], "datatype": "FP32", "data": [1, 2, 3, 4, 5]}
+        for path, body in (
+            ("/v2/models/flights/infer", {"inputs": [tensor]}),
+            ("/invocations", {"inputs": {"X": [[1, 2, 3, 4, 5]]}}),
+        ):
+            response = client.post(path, json=body)
+            assert (response.status_code, response.json()["code"]) == (500, "model_failed")
+            for telling in ("Traceback", "onnxruntime", str(tmp_path), ".py", "site-packages", "/", "INVALID"):
+                assert telling not in response.text.replace("application/json", "")
+            logged = server.errors.read_text()
+            assert response.json()["id"] in logged
+            assert "Traceback" in logged
+        assert client.get("/v2/health/ready").status_code == 200
 
 
 def test_a_client_that_asks_too_long_a_name_gets_a_short_answer(guarded_client):
