@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from lepton_mlflow.backend import PyfuncBackend
 from lepton_mlflow.backend_models import EstimatorModel, PyfuncModel
-from lepton_plugins.errors import LeptonError, VersionNotFound
+from lepton_plugins.errors import LeptonError, OutputUnavailable, VersionNotFound
 from lepton_plugins.evaluation.candidate import Candidate
 from lepton_plugins.evaluation.evaluate import make_setting
 from lepton_plugins.evaluation.features import model_inputs
