@@ -74,17 +74,17 @@ def _registry(uri: str | None, fix: bool) -> Iterator[Finding]:
         yield Finding(what="registry", state="failed", found=f"{status.uri}: {status.detail}", advice=advice)
         return
     rights = {True: "writable", False: "read-only", None: "unknown whether writable"}[status.writable]
-    models = "" if status.models is None else f", {status.models} models"
-    about = " ".join(part for part in (status.version, status.detail) if part)
-    yield Finding(
-        what="registry", state="ok", found=f"{status.uri}: {rights}{models}" + (f" ({about})" if about else "")
-    )
+    models = "" if status.models is None else f", {status.models} model{'' if status.models == 1 else 's'}"
+    release = f", version {status.version}" if status.version else ""
+    about = f". {status.detail}" if status.detail else ""
+    yield Finding(what="registry", state="ok", found=f"{status.uri}: {rights}{models}{release}{about}")
     yield from _repairs(registry, fix)
 
 
 def _repairs(registry: Registry, fix: bool) -> Iterator[Finding]:
+    """Models whose derived state (the champion's alias) isn't what the plan says."""
     try:
-        found = registry.repair(dry_run=not fix)
+        found = [line for known in registry.list_models() for line in registry.repair(known.model, dry_run=not fix)]
     except LeptonError as error:
         yield Finding(what="derived state", state="warning", found=str(error))
         return

@@ -42,10 +42,9 @@ def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationRe
     """Reports with their leading metrics, latency and size; a failed one says why."""
     leading = _leading_metrics(reports)
     columns: list[Column[EvaluationReport]] = [
-        Column("version", lambda report: report.version, figures=True),
-        Column("label", lambda report: report.label),
+        Column("version", lambda report: f"{report.version} ({report.label})" if report.label else report.version),
         *(Column(name, _metric_cell(name), figures=True) for name in leading),
-        Column("p50", lambda report: f"{report.latency[0].p50_ms:.3g} ms" if report.latency else None, figures=True),
+        Column("p50", lambda report: f"{report.latency[0].p50_ms:.2g} ms" if report.latency else None, figures=True),
         Column("size", lambda report: size(report.resources.artifact_bytes), figures=True),
         Column("failed", lambda report: f"{report.failure.stage}: {report.failure.reason}" if report.failure else None),
     ]

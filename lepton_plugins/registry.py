@@ -132,8 +132,8 @@ class Registry(Protocol):
         """Oldest first."""
         ...
 
-    def repair(self, *, dry_run: bool = False) -> Sequence[str]:
-        """Bring what is derived from the plans in force (the alias `lepton-champion`) back in line; tells what.
+    def repair(self, model: str, *, dry_run: bool = False) -> Sequence[str]:
+        """Bring what is derived from the model's plan in force (the alias `lepton-champion`) back in line; tells what.
 
         With `dry_run`, what would be repaired.
         """

@@ -4,54 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lepton_plugins.cli.output import new_table
-from lepton_plugins.evaluation.comparison import ComparedVersion, Comparison, ComparisonRow, Entry, interval_text
+from lepton_plugins.evaluation.comparison import Comparison, ComparisonRow, Entry, interval_text
 
 _MARKS = {"best": "★", "tie": "≈", "worse": " ", "unknown": " "}
-
-#: Columns of versions that fit beside the name of a row in 80 characters.
-_ABREAST = 2
+_STYLES = {"best": "bold green", "tie": "", "worse": "dim", "unknown": "dim"}
 
 
-def comparison_table(comparison: Comparison) -> RenderableType:
-    """Overall metrics, then the one metric by slice; more than a few versions go below each other."""
-    parts: list[RenderableType] = [
-        Text(f"{comparison.model} on {comparison.dataset.name}, {comparison.dataset.rows:,} rows"),
-        Text(f"★ best   ≈ tie: the {comparison.level:.0%} interval of the difference covers zero", style="dim"),
-    ]
-    versions = comparison.versions
-    abreast = _ABREAST if len(versions) > _ABREAST + 1 else len(versions)
-    for start in range(0, len(versions), abreast):
-        shown = range(start, min(start + abreast, len(versions)))
-        parts += ["", _table("all rows", comparison.overall, versions, shown, slices=False)]
-    if comparison.slices:
+class ComparisonTable:
+    """Overall metrics, then the one metric by slice; versions that don't fit beside each other go below."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        comparison = self.comparison
+        yield Text(f"{comparison.model} on {comparison.dataset.name}, {comparison.dataset.rows:,} rows")
+        yield Text(f"★ best   ≈ tie: the {comparison.level:.0%} interval of the difference covers zero", style="dim")
+        names = [row.metric for row in comparison.overall]
+        yield from self._tables("all rows", names, comparison.overall, options.max_width)
+        if comparison.slices:
+            names = [f"{row.name} (n={row.n:,})" for row in comparison.slices]
+            yield from self._tables(f"{comparison.metric} by slice", names, comparison.slices, options.max_width)
+        for out in comparison.left_out:
+            yield Text(f"Version {out.version} is left out: {out.reason}")
+        for note in comparison.notes:
+            yield Text(note, style="dim")
+
+    def _tables(
+        self, title: str, names: Sequence[str], rows: Sequence[ComparisonRow], width: int
+    ) -> list[RenderableType]:
+        versions = [version.name for version in self.comparison.versions]
+        cells = [[_cell(entry) for entry in row.entries] for row in rows]
+        widest = max([len(name) for name in versions] + [len(cell) for row in cells for cell in row])
+        first = min(max(len(title), *(len(name) for name in names)), width - widest - 2)
+        abreast = max((width - first) // (widest + 2), 1)
+        tables: list[RenderableType] = []
         for start in range(0, len(versions), abreast):
-            shown = range(start, min(start + abreast, len(versions)))
-            parts += ["", _table(f"{comparison.metric} by slice", comparison.slices, versions, shown, slices=True)]
-    parts += [Text(f"Version {out.version} is left out: {out.reason}") for out in comparison.left_out]
-    parts += [Text(note, style="dim") for note in comparison.notes]
-    return Group(*parts)
-
-
-def _table(
-    title: str, rows: Sequence[ComparisonRow], versions: Sequence[ComparedVersion], shown: range, *, slices: bool
-) -> RenderableType:
-    table = new_table()
-    table.add_column(title, overflow="fold")
-    if slices:
-        table.add_column("n", justify="right", no_wrap=True)
-    for index in shown:
-        table.add_column(versions[index].name, justify="right", no_wrap=True)
-    for row in rows:
-        name = row.name if slices else row.metric
-        cells = [_cell(row.entries[index]) for index in shown]
-        table.add_row(Text(name), *([Text(f"{row.n:,}")] if slices else []), *cells)
-    return table
+            table = new_table()
+            table.add_column(title, width=first, overflow="fold")
+            for name in versions[start : start + abreast]:
+                table.add_column(name, justify="right", no_wrap=True)
+            for name, row in zip(names, cells, strict=True):
+                table.add_row(Text(name), *row[start : start + abreast])
+            tables += ["", table]
+        return tables
 
 
 def _cell(entry: Entry) -> Text:
-    style = {"best": "bold green", "tie": "", "worse": "dim", "unknown": "dim"}[entry.verdict]
-    return Text(f"{interval_text(entry.estimate)} {_MARKS[entry.verdict]}", style=style)
+    return Text(f"{interval_text(entry.estimate)} {_MARKS[entry.verdict]}", style=_STYLES[entry.verdict])

@@ -153,6 +153,6 @@ def compare(
 
         comparison_png(comparison, picture)
         terminal.note(f"Wrote {picture}")
-    from lepton_plugins.cli.comparison_table import comparison_table
+    from lepton_plugins.cli.comparison_table import ComparisonTable
 
-    show(comparison, lambda: comparison_table(comparison), output)
+    show(comparison, lambda: ComparisonTable(comparison), output)

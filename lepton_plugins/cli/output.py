@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lepton_plugins.listing import Listing
 
 
+#: Characters that a column of words keeps, however narrow the terminal.
+_LEAST = 9
+
+
 class Output(StrEnum):
     """The forms in which a result is written to stdout."""
 
@@ -75,6 +79,7 @@ def listing_table(listing: Listing[Any], title: str | None = None) -> Renderable
             justify="right" if column.figures else "left",
             no_wrap=column.figures,
             overflow="fold",
+            min_width=min(_LEAST, max(len(column.title), *(len(column.text(item) or "") for item in listing))),
         )
     for row in listing.rows():
         table.add_row(*(Text(cell) for cell in row))

@@ -120,10 +120,10 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def _decimals(estimate: Estimate) -> int:
-    """So many that half the interval's width shows two significant digits."""
+    """So many that half the interval's width is between 5 and 50 units of the last one."""
     if estimate.low is None or estimate.high is None or estimate.high <= estimate.low:
         return 4 if abs(estimate.value or 0) < 1000 else 1
-    return min(max(1 - math.floor(math.log10((estimate.high - estimate.low) / 2)), 0), 6)
+    return min(max(math.ceil(-math.log10((estimate.high - estimate.low) / 10)), 0), 6)
 
 
 def _html_row(row: ComparisonRow, name: str) -> str:
