@@ -27,16 +27,22 @@ def add_to(app: typer.Typer) -> None:
 
 def quickstart(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where its files go.")] = Path("lepton-quickstart"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of using what an earlier run made.")
+    ] = False,
+    sample: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Part of the flights to use, for a quicker and rougher run.")
+    ] = 1.0,
 ) -> None:
     """Run the whole path on real flights data: train, register, evaluate, plan, promote, serve, measure.
 
-    Takes about two minutes and leaves an embedded registry that you can look into.
+    Takes about a minute and leaves an embedded registry that you can look into.
 
     Example: lepton quickstart
     """
     from lepton_plugins.quickstart.run import run
 
-    run(directory, quiet=terminal.quiet)
+    run(directory, quiet=terminal.quiet, fresh=fresh, sample=sample)
 
 
 def plugins(output: OutputOption = Output.table) -> None:

@@ -53,24 +53,26 @@ class PeriodResult(Record):
     singles: tuple[Contender, ...]
 
     @property
-    def best_single(self) -> Contender:
-        """The version with the smallest log loss on this very traffic: known only afterwards."""
-        return min(self.singles, key=lambda single: single.log_loss.value or 0.0)
+    def verdict(self) -> tuple[str, str]:
+        """Whether routing was better than every version alone: by log loss, which the plan is made for, and by AUC.
 
-    @property
-    def verdict(self) -> str:
-        """One sentence: whether routing was better than the best version alone."""
-        best = self.best_single
-        saved = best.loss_saved
-        if saved is None or saved.value is None or saved.low is None or saved.high is None:
-            return f"{self.period}: the difference to {best.name} can't be told."
-        interval = f"{saved.value:+.4f} [{saved.low:+.4f}, {saved.high:+.4f}]"
-        found = f"log loss against {best.name}, the best single version: {interval}"
-        if saved.low > 0:
-            return f"{self.period}: routing won. It saves {found}."
-        if saved.high < 0:
-            return f"{self.period}: routing did not win. Saved {found}."
-        return f"{self.period}: a tie, the interval covers zero. Saved {found}."
+        The opponent is the best version on this very traffic, which nobody knows beforehand.
+        """
+        opponent = min(self.singles, key=lambda single: single.log_loss.value or 0.0)
+        ranker = max(self.singles, key=lambda single: single.auc.value or 0.0)
+        return (
+            _sentence("Log loss", opponent.name, opponent.loss_saved, "saved", "{:+.4f}"),
+            _sentence("AUC within carriers", ranker.name, ranker.auc_gained, "gained", "{:+.3f}"),
+        )
+
+
+def _sentence(metric: str, opponent: str, better_by: Estimate | None, verb: str, form: str) -> str:
+    against = f"against {opponent}, the best single version"
+    if better_by is None or better_by.value is None or better_by.low is None or better_by.high is None:
+        return f"{metric}: can't be told {against}."
+    low, value, high = (form.format(figure) for figure in (better_by.low, better_by.value, better_by.high))
+    call = "routing won" if better_by.low > 0 else "routing did not win" if better_by.high < 0 else "a tie"
+    return f"{metric}: {call} {against}; {verb} {value} [{low}, {high}]."
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ def open_registry(workspace: Workspace) -> ModelRegistry:
 
     if not (workspace.root / "mlflow.db").exists():
         # MLflow puts a new database's artifacts below the current directory unless it is told where.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         SqlAlchemyStore(workspace.registry_uri, workspace.artifacts.as_uri())
     return ModelRegistry(workspace.registry_uri)
 

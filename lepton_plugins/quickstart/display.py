@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lepton_plugins.quickstart.comparison import Contender, PeriodResult
+from lepton_plugins.quickstart.comparison import PeriodResult
 from lepton_plugins.quickstart.workspace import Workspace
 from lepton_plugins.records.report import Estimate
 
@@ -22,7 +22,8 @@ def show(result: QuickstartResult, workspace: Workspace) -> None:
     console = Console(highlight=False, emoji=False)
     for period in result.periods:
         console.print(result_table(period))
-        console.print(period.verdict, markup=False)
+        for sentence in period.verdict:
+            console.print(sentence, markup=False)
         console.print()
     console.print(
         "[dim]Each version alone answered the same flights; brackets are 95 % intervals, paired for differences.[/dim]"
@@ -53,42 +54,30 @@ def _short(path: Path) -> Path:
 
 
 def result_table(result: PeriodResult) -> Table:
-    """One period: routed first, then each version alone; intervals below their values."""
+    """One period: routed first, then each version alone; intervals below their values. Fits 80 columns."""
     from rich import box
     from rich.table import Table
 
     title = f"{result.period}: {result.flights:,} flights, {result.late:.1%} late"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("answered by")
-    for heading in (
-        "log loss",
-        "AUC within\ncarriers",
-        "log loss saved\nby routing",
-        "AUC gained\nby routing",
-        "one flight\np50",
-    ):
+    table.add_column("answered by", no_wrap=True)
+    for heading in ("log loss", "AUC within\ncarriers", "log loss saved\nby routing", "p50, one\nflight"):
         table.add_column(heading, justify="right", no_wrap=True)
     for contender in (result.routed, *result.singles):
+        who = "[bold]the plan[/bold]" if contender is result.routed else f"{contender.name} alone"
+        share = "routed by carrier" if contender is result.routed else f"{contender.share:.0%} of routed"
         table.add_row(
-            _who(contender, contender is result.routed),
-            _estimate(contender.log_loss),
-            _estimate(contender.auc, digits=3),
-            _estimate(contender.loss_saved, signed=True),
-            _estimate(contender.auc_gained, digits=3, signed=True),
+            f"{who}\n[dim]{share}[/dim]",
+            _estimate(contender.log_loss, "{:.4f}"),
+            _estimate(contender.auc, "{:.3f}"),
+            _estimate(contender.loss_saved, "{:+.4f}"),
             f"{contender.p50_ms:.2f} ms",
         )
     return table
 
 
-def _who(contender: Contender, routed: bool) -> str:
-    if routed:
-        return "routed by the plan"
-    return f"{contender.name} alone\n[dim]{contender.share:.0%} of routed[/dim]"
-
-
-def _estimate(estimate: Estimate | None, *, digits: int = 4, signed: bool = False) -> str:
+def _estimate(estimate: Estimate | None, form: str) -> str:
     if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
         return ""
-    form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    low, high = form.format(estimate.low), form.format(estimate.high)
-    return f"{form.format(estimate.value)}\n[dim]{low} … {high}[/dim]"
+    to = " … " if "+" in form else "–"
+    return f"{form.format(estimate.value)}\n[dim]{form.format(estimate.low)}{to}{form.format(estimate.high)}[/dim]"

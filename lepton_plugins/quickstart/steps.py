@@ -39,7 +39,7 @@ class Steps:
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -51,4 +51,6 @@ class Steps:
         took = time.perf_counter() - start
         self.seconds[title] = took
         said = f": {step.outcome}" if step.outcome else ""
-        self._console.print(f"[green]✓[/green] {title}{said} [dim]({took:.1f} s)[/dim]")
+        self._console.print("✓", style="green", end=" ")
+        self._console.print(f"{title}{said}", markup=False, soft_wrap=True, end=" ")
+        self._console.print(f"({took:.1f} s)", style="dim")

@@ -73,9 +73,13 @@ def test_differences_are_paired_and_point_the_right_way(world: World) -> None:
 
 
 def test_a_win_a_tie_and_a_loss_are_called_so(world: World) -> None:
-    assert "routing won" in world.result(world.routed(right=True)).verdict
-    assert "did not win" in world.result(world.routed(right=False)).verdict
-    assert "a tie" in world.result(world.alone["1"]).verdict or "did not win" in world.result(world.alone["1"]).verdict
+    for sentence in world.result(world.routed(right=True)).verdict:
+        assert "routing won" in sentence
+    for sentence in world.result(world.routed(right=False)).verdict:
+        assert "did not win" in sentence
+    best = min(world.result(world.alone["1"]).singles, key=lambda single: single.log_loss.value or 0)
+    same = world.alone[{"v1": "1", "v2": "2"}[best.name]]
+    assert "a tie" in world.result(same).verdict[0]
 
 
 def test_a_carrier_without_late_flights_leaves_the_auc_defined(world: World) -> None:
@@ -89,17 +93,17 @@ def test_a_carrier_without_late_flights_leaves_the_auc_defined(world: World) -> 
 
 
 def test_the_interval_of_the_auc_difference_covers_at_its_level() -> None:
-    """The truth is known from a large sample; 200 small ones must cover it about 95 % of the time."""
+    """The truth is known from a large sample; 100 small ones must cover it about 95 % of the time."""
     large = World(400_000, seed=7)
     truth = large.result(large.routed(right=True)).singles[0].auc_gained
     assert truth is not None
     assert truth.value is not None
     covered = 0
-    for seed in range(200):
+    for seed in range(100):
         small = World(1500, seed=100 + seed)
         found = small.result(small.routed(right=True)).singles[0].auc_gained
         assert found is not None
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= truth.value <= found.high
-    assert 0.90 <= covered / 200 <= 0.99
+    assert 0.90 <= covered / 100 <= 0.99

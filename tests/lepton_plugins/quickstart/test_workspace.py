@@ -76,7 +76,9 @@ def test_two_runs_at_once_in_one_directory_are_refused(tmp_path: Path) -> None:
         "except QuickstartRunning as error: print(error)\n"
     )
     with open_workspace(tmp_path, {}, fresh=False):
-        other = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=30)
+        other = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=30
+        )
     assert str(QuickstartRunning(tmp_path)) in other.stdout
 
 
