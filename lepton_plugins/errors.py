@@ -529,6 +529,12 @@ class SpecInvalid(LeptonError):
 
     code = "spec_invalid"
 
+    def __init__(self, findings: Sequence[str], path: object | None = None) -> None:
+        where = f"{path}: " if path is not None else "The plan file: "
+        count = "" if len(findings) == 1 else f"{len(findings)} findings:\n  - "
+        super().__init__(where + count + "\n  - ".join(findings))
+        self.findings = tuple(findings)
+
 
 class NoArmLeft(LeptonError):
     """Every version was rejected."""
@@ -701,6 +707,18 @@ class PromotionLost(LeptonError):
         super().__init__(
             f"Revision {revision} of {model!r} was not put in force: {winner} was promoted at the same time and "
             f"stands. Plan again on top of it."
+        )
+
+
+class PromotionUnpublished(LeptonError):
+    """A promotion that is in the audit trail, while the registry didn't take the tag that names it."""
+
+    code = "promotion_unpublished"
+
+    def __init__(self, model: str, revision: str, reason: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was put in force, but the tag that says so could not be written. "
+            f"{reason} The next promotion sets it, or `lepton doctor`."
         )
 
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,7 +89,7 @@ def running_server(folder: Path, template: Path, *options: str, env: dict[str, s
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -100,6 +100,16 @@ def mlflow_server(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactor
     """The URI of the session's MLflow server. Tests share it: use models of your own (`model_name`)."""
     with running_server(tmp_path_factory.mktemp("mlflow-server"), mlflow_template) as uri:
         yield uri
+
+
+@pytest.fixture(scope="session")
+def start_mlflow_server(mlflow_template: Path) -> Callable[..., AbstractContextManager[str]]:
+    """Starts a server of a test's own: `with start_mlflow_server(folder, *options, env=…) as uri`."""
+
+    def start(folder: Path, *options: str, env: dict[str, str] | None = None) -> AbstractContextManager[str]:
+        return running_server(folder, mlflow_template, *options, env=env)
+
+    return start
 
 
 @pytest.fixture(params=["sqlite", "http"])

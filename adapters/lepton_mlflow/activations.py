@@ -19,17 +19,27 @@ Exactly one of several promotions at the same time wins, in whatever processes t
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lepton_mlflow.access import Access
 from lepton_mlflow.activation_runs import read_activations, write_activation
 from lepton_mlflow.champion import set_champion
 from lepton_mlflow.experiments import Home, find_home, get_registered_model, make_home
+from lepton_mlflow.faults import translate
 from lepton_mlflow.ledger import Entry
 from lepton_mlflow.model_text import describe_model
 from lepton_mlflow.names import PLAN
 from lepton_mlflow.plans import PLANS, Plans, find_revision
-from lepton_plugins.errors import LeptonError, PlanNotFound, PlanStale, PromotionLost, RecordMismatch
+from lepton_mlflow.upsert import upsert
+from lepton_plugins.errors import (
+    LeptonError,
+    PlanNotFound,
+    PlanStale,
+    PromotionLost,
+    PromotionUnpublished,
+    RecordMismatch,
+)
 from lepton_plugins.records.plan import Activation, PlanRevision
 
 if TYPE_CHECKING:
@@ -95,7 +105,11 @@ class Activations:
                         _name(home, activation.to_digest),
                         _name(home, str(winner.value["to_digest"]) if winner else None),
                     )
-            self._publish(client, home, model, Entry(number, written))
+            try:
+                self._publish(client, home, model, Entry(number, written))
+            except Exception as error:  # The entry stands: the plan is in force, and who asked must know.
+                failure = translate(error, self._access.shown_uri, "write its tag")
+                raise PromotionUnpublished(model, _name(home, activation.to_digest), str(failure)) from error
         return entry.model_copy(update={"run_id": str(written["run_id"])})
 
     def list_activations(self, model: str) -> list[Activation]:
@@ -146,7 +160,8 @@ class Activations:
                 "number": revision.number,
                 "activation": entry.value["run_id"],
             }
-            client.set_registered_model_tag(model, PLAN, json.dumps(tag, sort_keys=True))
+            text = json.dumps(tag, sort_keys=True)
+            upsert(partial(client.set_registered_model_tag, model, PLAN, text))
             self._show(client, home, model, revision)
             newest = home.ledger.entries(ACTIVATIONS)[-1]
             if newest.number == entry.number:

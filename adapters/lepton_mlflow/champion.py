@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lepton_mlflow.experiments import get_registered_model
 from lepton_mlflow.faults import is_missing
 from lepton_mlflow.names import CHAMPION
+from lepton_mlflow.upsert import upsert
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +23,7 @@ def set_champion(client: MlflowClient, model: str, version: str, *, dry_run: boo
         return None
     if not dry_run:
         try:
-            client.set_registered_model_alias(model, CHAMPION, version)
+            upsert(lambda: client.set_registered_model_alias(model, CHAMPION, version))
         except MlflowException as error:
             if not is_missing(error):
                 raise

@@ -13,6 +13,7 @@ from lepton_mlflow.faults import already_exists, is_missing
 from lepton_mlflow.ledger import Ledger
 from lepton_mlflow.names import EXPERIMENT, KIND, LEDGER, experiment_name
 from lepton_mlflow.undo import AllOrNothing
+from lepton_mlflow.upsert import upsert
 from lepton_plugins.errors import ModelNotFound, RecordDeleted
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ _LEDGER_NOTE = (
 def require_writable(client: MlflowClient, model: str) -> bool:
     """Write a harmless tag on the registered model; True if it was there before. ModelNotFound if no model is."""
     found = get_registered_model(client, model)
-    client.set_registered_model_tag(model, EXPERIMENT, experiment_name(model))
+    upsert(lambda: client.set_registered_model_tag(model, EXPERIMENT, experiment_name(model)))
     return EXPERIMENT in (found.tags or {})
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lepton_mlflow.figures import interval, number
+from lepton_mlflow.figures import headline, interval, number
 from lepton_mlflow.names import KEY_LIMIT, METRIC, REPORT, VERDICT, key_part
 from lepton_mlflow.version_text import verdict
 from lepton_plugins.errors import RecordMismatch
@@ -14,6 +14,9 @@ from lepton_plugins.records.report import EvaluationReport
 
 #: Flat tags beside the metrics'. All are rewritten with each report.
 _FLAT = ("lepton.dataset", "lepton.rows", "lepton.task", "lepton.evaluated_at", "lepton.latency_p50_ms", VERDICT)
+
+#: Metrics that get a tag; each costs a request. All are in the report and on the run.
+_METRICS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ def flat_tags(report: EvaluationReport) -> dict[str, str]:
         tags["lepton.evaluated_at"] = report.evaluated_at
     if report.latency:
         tags["lepton.latency_p50_ms"] = number(report.latency[0].p50_ms)
-    for name, estimate in report.metrics.items():
+    first = headline(report)
+    for name in sorted(report.metrics, key=lambda name: name != first)[:_METRICS]:
+        estimate = report.metrics[name]
         tags[f"{METRIC}{key_part(name)}"[:KEY_LIMIT]] = f"{number(estimate.value)} {interval(estimate)}"
     return tags
 

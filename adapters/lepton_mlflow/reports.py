@@ -23,6 +23,7 @@ from lepton_mlflow.model_files import logged_model_id
 from lepton_mlflow.names import DIGEST, FILES, FOLDER, KIND, REPORT, REPORT_FILE
 from lepton_mlflow.report_tags import ReportIndex, flat_tags, is_report_tag, read_index
 from lepton_mlflow.undo import AllOrNothing
+from lepton_mlflow.upsert import upsert
 from lepton_mlflow.version_text import bodies, verdict
 from lepton_mlflow.versions import Versions
 from lepton_plugins.canonical import canonical_json, digest_bytes
@@ -107,7 +108,7 @@ class Reports:
 
         def put(key: str, value: str) -> None:
             undo.by(lambda: _restore(client, model, number, key, before.get(key)))
-            client.set_model_version_tag(model, number, key, value)
+            upsert(lambda: client.set_model_version_tag(model, number, key, value))
 
         if report.artifact_digest:
             put(DIGEST, digest_tag(model, number, report.artifact_digest))
