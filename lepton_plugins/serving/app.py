@@ -152,40 +152,45 @@ class ServingApp(Starlette):
             return
         start = perf_counter()
         served = self.served
+        if served is None:
+            await _send(send, error_answer(NotReady()))
+            return
         counts = self.serving.metrics
-        counts.in_flight += 1
         route: Route | None = None
-        if served is not None:
-            served.active += 1
+        served.active += 1
         try:
             try:
-                if served is None:
-                    raise NotReady
-                headers = dict(scope["headers"])
                 route, params = self._match(served, scope)
-                if route.permission is not Permission.PUBLIC:
-                    self._access.check(route.permission, headers, served.plan.around.guard)
-                elif b"x-lepton-version" in headers and route.predicts:
-                    self._access.check(Permission.FORCE, headers, served.plan.around.guard)
-                if route.predicts and counts.in_flight > self.settings.limits.in_flight:
-                    raise Overloaded(self.settings.limits.in_flight)
-                body = await self._body(route, headers, receive) if route.method == "POST" else b""
-                call = Call(params, headers, body)
-                # Bodies of about a size take about as long.
-                kind = (route.path, len(body).bit_length())
-                if not route.long or self._lanes.is_short(kind):
-                    answer = self._lanes.here(kind, route.answer, served, call)
-                else:
-                    answer = await self._lanes.aside(kind, route.answer, served, call)
+                if route.predicts:
+                    counts.in_flight += 1
+                answer = await self._run(served, route, params, dict(scope["headers"]), receive)
             except Exception as error:
                 answer = error_answer(error)
             await _send(send, answer)
-            if served is not None and route is not None and route.predicts:
-                counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
         finally:
-            counts.in_flight -= 1
-            if served is not None:
-                served.active -= 1
+            served.active -= 1
+            if route is not None and route.predicts:
+                counts.in_flight -= 1
+        if route is not None and route.predicts:
+            counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
+
+    async def _run(
+        self, served: Served, route: Route, params: dict[str, str], headers: dict[bytes, bytes], receive: Receive
+    ) -> Answer:
+        """Authorise, read, answer: on the event loop where that is short, else in a thread."""
+        if route.permission is not Permission.PUBLIC:
+            self._access.check(route.permission, headers, served.plan.around.guard)
+        elif b"x-lepton-version" in headers and route.predicts:
+            self._access.check(Permission.FORCE, headers, served.plan.around.guard)
+        if route.predicts and self.serving.metrics.in_flight > self.settings.limits.in_flight:
+            raise Overloaded(self.settings.limits.in_flight)
+        body = await self._body(route, headers, receive) if route.method == "POST" else b""
+        call = Call(params, headers, body)
+        # Bodies of about a size take about as long.
+        kind = (route.path, len(body).bit_length())
+        if not route.long or self._lanes.is_short(kind):
+            return self._lanes.here(kind, route.answer, served, call)
+        return await self._lanes.aside(kind, route.answer, served, call)
 
     def _match(self, served: Served, scope: Scope) -> Match:
         """The route of a path. Decided on the decoded path; what could be decoded twice is refused."""
