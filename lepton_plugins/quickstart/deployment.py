@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lepton_plugins.api import ModelRegistry
     from lepton_plugins.evaluation.progress import Stage
+    from lepton_plugins.planning.planned import PlannedDeployment
     from lepton_plugins.records.report import EvaluationReport
     from lepton_plugins.records.version import ModelVersion
 
@@ -88,9 +89,16 @@ def evaluate(registry: ModelRegistry, workspace: Workspace, flights: pd.DataFram
         step.say(f"{len(flights):,} flights of September and October by carrier; log loss {losses}")
 
 
+def draw(registry: ModelRegistry, workspace: Workspace) -> None:
+    """The versions side by side, by carrier, as a picture."""
+    from lepton_plugins.evaluation.chart import comparison_png
+
+    comparison_png(registry.compare(MODEL, by="carrier"), workspace.chart)
+
+
 def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> str:
     """The plan file as a plan in force; gives its digest."""
-    text = files("lepton_plugins.quickstart").joinpath("plan.yaml").read_text()
+    text = files("lepton_plugins.quickstart").joinpath("plan.yaml").read_text(encoding="utf-8")
     write_atomically(workspace.plan_file, text)
     with steps.step("Plan") as step:
         in_force = registry.registry.plan_in_force(MODEL)
@@ -99,8 +107,22 @@ def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> str:
             return in_force.digest
         planned = registry.plan(workspace.plan_file)
         activation = registry.promote(MODEL, why="quickstart")
-        step.say(f"revision #{activation.to_number} promoted; {planned.summary}")
-        return activation.to_digest
+        step.say(f"revision #{activation.to_number} promoted: {_who_answers(planned)}. {planned.verdict}")
+    for warning in planned.plan.warnings:
+        steps.note(f"  note: {warning}")
+    return activation.to_digest
+
+
+def _who_answers(planned: PlannedDeployment) -> str:
+    """`v3 for EV, AA; v1 for DL; v2 for the others`, largest carriers first."""
+    labels = {arm.version: arm.label or arm.version for arm in planned.plan.arms}
+    elsewhere: dict[str, list[str]] = {}
+    for segment in sorted(planned.segments, key=lambda segment: -segment.traffic):
+        version = max(segment.shares, key=lambda version: segment.shares[version])
+        if version != planned.plan.default:
+            elsewhere.setdefault(version, []).append(segment.segment)
+    parts = [f"{labels[version]} for {', '.join(segments)}" for version, segments in elsewhere.items()]
+    return "; ".join([*parts, f"{labels[planned.plan.default]} for {'the others' if parts else 'all'}"])
 
 
 class _Watching:

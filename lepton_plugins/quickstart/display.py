@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from lepton_plugins.quickstart.comparison import PeriodResult
@@ -36,21 +37,19 @@ def show(result: QuickstartResult, workspace: Workspace) -> None:
 
 
 def _where_to_look(workspace: Workspace) -> list[tuple[str, str]]:
-    root = _short(workspace.root)
-    registry = f"--registry sqlite:///{root / 'mlflow.db'}"
+    def path(of: Path) -> str:
+        # Relative where it lies below the current directory.
+        return quote(str(of.relative_to(Path.cwd()) if of.is_relative_to(Path.cwd()) else of))
+
+    uri = quote(workspace.registry_uri)
     return [
-        ("MLflow's UI", f"mlflow ui --backend-store-uri sqlite:///{root / 'mlflow.db'}"),
-        ("versions by carrier", f"lepton compare flights --slice carrier {registry}"),
-        ("the same as a picture", str(root / workspace.chart.name)),
-        ("why a flight goes where", f"lepton explain flights --data {root / workspace.row_file.name} {registry}"),
-        ("serve it yourself", f"lepton serve {root / workspace.deployment.name} --port 8000"),
-        ("all figures", str(root / workspace.result_file.name)),
+        ("MLflow's UI", f"mlflow ui --backend-store-uri {uri}"),
+        ("the versions by carrier", f"lepton compare flights --slice carrier --registry {uri}"),
+        ("the same as a picture", path(workspace.chart)),
+        ("why a flight goes where", f"lepton explain flights --data {path(workspace.row_file)} --registry {uri}"),
+        ("serve it yourself", f"lepton serve {path(workspace.deployment)} --port 8000"),
+        ("all figures", path(workspace.result_file)),
     ]
-
-
-def _short(path: Path) -> Path:
-    """Relative to the current directory where it lies below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def result_table(result: PeriodResult) -> Table:

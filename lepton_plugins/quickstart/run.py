@@ -69,7 +69,7 @@ def run(directory: Path, *, quiet: bool = False, fresh: bool = False, sample: fl
 
 
 def _path(workspace: Workspace, steps: Steps, sample: float) -> QuickstartResult:
-    from lepton_plugins.quickstart.deployment import evaluate, open_registry, plan, register
+    from lepton_plugins.quickstart.deployment import draw, evaluate, open_registry, plan, register
     from lepton_plugins.quickstart.measurement import measure
 
     with steps.step("Flights") as step:
@@ -79,6 +79,7 @@ def _path(workspace: Workspace, steps: Steps, sample: float) -> QuickstartResult
     registry = open_registry(workspace)
     register(registry, workspace, steps)
     evaluate(registry, workspace, in_period(flights, EVALUATION), steps)
+    draw(registry, workspace)
     revision = plan(registry, workspace, steps)
     traffic = {str(period): in_period(flights, period) for period in TRAFFIC}
     periods = measure(registry, workspace, traffic, steps)
