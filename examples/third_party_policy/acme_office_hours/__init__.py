@@ -1,0 +1,1 @@
+"""A selection policy for Lepton: one version by day, another by night."""
