@@ -33,10 +33,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Known: {shown}."
 
 
-def _shown(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(repr(name) for name in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def _shown(names: Iterable[str], limit: int = 12) -> str:
     """The first names of many, or `nothing`."""
     listed = [str(name) for name in names]

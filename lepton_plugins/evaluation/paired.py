@@ -72,6 +72,24 @@ class PairedPredictions:
             groups=None if self.groups is None else self.groups[rows],
         )
 
+    @classmethod
+    def without_rows(cls, versions: Sequence[str], default: str) -> PairedPredictions:
+        """No evidence at all, for policies that need none."""
+        return cls(
+            dataset=Dataset(name="none", digest="none", rows=0),
+            task="regression",
+            metric="mse",
+            greater_is_better=False,
+            baseline=None,
+            versions=list(versions),
+            default=list(versions).index(default),
+            values=np.zeros((0, len(versions))),
+            utility=np.zeros((0, len(versions))),
+            target=np.zeros(0),
+            outputs=[np.zeros(0)] * len(versions),
+            columns={},
+        )
+
     def only(self, keep: Sequence[int]) -> PairedPredictions:
         """The same rows for a part of the versions, the default among them."""
         index = np.asarray(keep, dtype=np.intp)

@@ -11,7 +11,7 @@ from lepton_plugins.errors import RecordMismatch, TrustRequired, VersionNotFound
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
 from lepton_plugins.records.output import OutputKind
-from lepton_plugins.records.plan import Rejection
+from lepton_plugins.records.plan import Arm, ArmResources, Evidence, Rejection
 from lepton_plugins.records.report import EvaluationReport, Task
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.records.spec import PlanSpec, VersionFilter
@@ -44,6 +44,36 @@ class Candidate:
     def signature(self) -> Signature | None:
         """What it takes, as the registry says, else as it was found in its files."""
         return self.version.signature or self.report.signature
+
+    def arm(self, share: float, load: float | None) -> Arm:
+        """The version as an arm with this part of the traffic, at `load` rows a second."""
+        version, report, cost = self.version, self.report, self.cost
+        assert report.artifact_digest is not None
+        assert report.backend is not None
+        return Arm(
+            version=version.version,
+            label=version.label,
+            uri=version.uri,
+            source=version.source,
+            artifact_digest=report.artifact_digest,
+            framework=version.framework,
+            backend=report.backend,
+            format=report.format or "unknown",
+            trust="pickle" if report.carries_code else None,
+            signature=self.signature,
+            share=share,
+            resources=ArmResources(
+                cpu=load * share * cost.cpu if load is not None and cost.cpu is not None else None,
+                memory=int(cost.memory) if cost.memory is not None else None,
+                gpu=cost.gpu or None,
+                gpu_memory=int(cost.gpu_memory) or None,
+            ),
+        )
+
+    @property
+    def evidence(self) -> Evidence:
+        dataset = self.report.dataset
+        return Evidence(version=self.name, run_id=self.report.run_id, dataset=dataset.digest, rows=dataset.rows)
 
 
 @dataclass(slots=True)
@@ -222,8 +252,14 @@ def _keep_one_signature(admission: Admission, leader: str | None) -> None:
     """Inputs of one name must be of one kind; the leader's count, then those of the lowest version."""
     kept: list[Candidate] = []
     for item in sorted(admission.candidates, key=lambda item: item.name != leader):
-        clash = next((found for other in kept if (found := conflict(item, other)) is not None), None)
+        clashes = (conflict(item.signature, other.signature, other.name) for other in kept)
+        clash = next((found for found in clashes if found is not None), None)
         if clash is not None:
             admission.reject(item.name, "incompatible_signature", clash)
         else:
             kept.append(item)
+
+
+def by_number(version: str) -> tuple[int, str]:
+    """A sort key: numbers as numbers."""
+    return (int(version), "") if version.isdigit() else (0, version)

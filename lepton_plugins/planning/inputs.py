@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,50 +22,49 @@ def kind_of(dtype: str) -> str:
     return {"b": "boolean", "M": "time", "U": "text", "S": "bytes", "O": "object"}.get(kind, "number")
 
 
-def conflict(one: Candidate, other: Candidate) -> str | None:
-    """Why two versions can't take the same request; None if they can."""
-    if one.signature is None or other.signature is None:
+def conflict(one: Signature | None, other: Signature | None, name: str) -> str | None:
+    """Why a version that takes `one` can't get the same request as version `name`, which takes `other`."""
+    if one is None or other is None:
         return None
-    if one.signature.layout != other.signature.layout:
-        return (
-            f"it takes {one.signature.layout}, version {other.name} takes {other.signature.layout}: "
-            f"one request can't be both"
-        )
-    theirs = {field.name: field for field in other.signature.inputs}
-    for field in one.signature.inputs:
+    if one.layout != other.layout:
+        return f"it takes {one.layout}, version {name} takes {other.layout}: one request can't be both"
+    theirs = {field.name: field for field in other.inputs}
+    for field in one.inputs:
         known = theirs.get(field.name)
         if known is None:
             continue
-        kinds = {kind_of(field.dtype), kind_of(known.dtype)} - {"object"}
-        if len(kinds) > 1:
-            return f"its input {field.name!r} is {field.dtype}, version {other.name}'s is {known.dtype}"
+        if len({kind_of(field.dtype), kind_of(known.dtype)} - {"object"}) > 1:
+            return f"its input {field.name!r} is {field.dtype}, version {name}'s is {known.dtype}"
         if not _same_shape(field.shape, known.shape):
-            return f"its input {field.name!r} has shape {list(field.shape)}, version {other.name}'s {list(known.shape)}"
+            return f"its input {field.name!r} has shape {list(field.shape)}, version {name}'s {list(known.shape)}"
     return None
 
 
-def router_signature(
-    candidates: Sequence[Candidate], context: Sequence[str], columns: Mapping[str, NDArray[Any]], key: str | None
-) -> Signature:
-    """All arms' inputs, then context columns and the sticky key, which a request may leave out.
-
-    `columns` are the evaluation data's, which tell the dtype of a context column. Number types are
-    widened to the one that holds both without loss.
-    """
+def union(signatures: Iterable[Signature | None]) -> Signature:
+    """All inputs of signatures that don't conflict; numbers are widened to the type that holds both."""
     fields: dict[str, Field] = {}
-    layout = "columns"
-    for candidate in candidates:
-        signature = candidate.signature
-        if signature is None:
-            continue
-        layout = signature.layout
-        for field in signature.inputs:
-            fields[field.name] = _both(fields[field.name], field) if field.name in fields else field
-    for name in dict.fromkeys([*context, *([key] if key else [])]):
-        if name not in fields:
-            dtype = _dtype(columns[name]) if name in columns else "object"
-            fields[name] = Field(name=name, dtype=dtype, required=False)
-    return Signature(layout="tensors" if layout == "tensors" else "columns", inputs=tuple(fields.values()))
+    layout: Literal["columns", "tensors"] = "columns"
+    for signature in signatures:
+        if signature is not None:
+            layout = signature.layout
+            for field in signature.inputs:
+                fields[field.name] = _both(fields[field.name], field) if field.name in fields else field
+    return Signature(layout=layout, inputs=tuple(fields.values()))
+
+
+def with_context(
+    signature: Signature, context: Sequence[str], columns: Mapping[str, NDArray[Any]], key: str | None
+) -> Signature:
+    """A signature with the columns that only decisions need; a request may leave those out.
+
+    `columns` are the evaluation data's, which tell the dtype of a context column; `key` is the sticky one.
+    """
+    known = {field.name for field in signature.inputs}
+    added = [name for name in dict.fromkeys([*context, *([key] if key else [])]) if name not in known]
+    fields = [
+        Field(name=name, dtype=_dtype(columns[name]) if name in columns else "object", required=False) for name in added
+    ]
+    return Signature(layout=signature.layout, inputs=(*signature.inputs, *fields))
 
 
 def notes(candidates: Sequence[Candidate]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 
 class Record(BaseModel):
@@ -18,4 +18,8 @@ def _number_to_text(value: object) -> object:
 
 
 #: A registry's version number, as text: `1` in a YAML file and `"1"` in JSON are the same version.
-VersionNumber = Annotated[str, BeforeValidator(_number_to_text)]
+VersionNumber = Annotated[
+    str,
+    BeforeValidator(_number_to_text),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}, mode="validation"),
+]

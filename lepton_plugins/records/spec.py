@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.record import Record, VersionNumber
@@ -53,10 +62,33 @@ def parse_seconds(value: object) -> object:
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
-Cores = Annotated[float, BeforeValidator(parse_cpu), Field(ge=0)]
-Rate = Annotated[float, BeforeValidator(parse_rate), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+def _written(kind: str, pattern: str, *examples: object) -> WithJsonSchema:
+    """The schema of a quantity as people write it, not as it is kept: an editor checks the former."""
+    number = {"type": kind, "minimum": 0}
+    return WithJsonSchema(
+        {"anyOf": [number, {"type": "string", "pattern": pattern}], "examples": list(examples)}, mode="validation"
+    )
+
+
+_NUMBER = r"^\s*[0-9]+(\.[0-9]+)?\s*"
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    Field(ge=0),
+    _written("integer", _NUMBER + r"(Ki|Mi|Gi|Ti|k|M|G|T|)\s*$", "8Gi", "512Mi"),
+]
+Cores = Annotated[
+    float, BeforeValidator(parse_cpu), Field(ge=0), _written("number", _NUMBER + r"m?\s*$", 4, 0.5, "500m")
+]
+Rate = Annotated[
+    float, BeforeValidator(parse_rate), Field(ge=0), _written("number", _NUMBER + r"(/\s*(s|min|h))?\s*$", "200/s")
+]
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_seconds),
+    Field(gt=0),
+    _written("number", _NUMBER + r"(us|ms|s|min|h|)\s*$", "50ms", "10s"),
+]
 
 
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -68,7 +100,13 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
 Versions = Annotated[tuple[VersionNumber, ...], AfterValidator(_unique)]
 
 
-class Objective(Record):
+class SpecRecord(Record):
+    """A part of the plan file. Its keys' docstrings are the descriptions in `lepton schema plan`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Objective(SpecRecord):
     """What is maximised: Σ_s traffic_s Σᵢ share_is·wᵢ·P_is − price (mixture), or Σ wᵢ·Pᵢ (select)."""
 
     metric: str | None = None
@@ -76,23 +114,33 @@ class Objective(Record):
     weights: dict[VersionNumber, Annotated[float, Field(ge=0)]] = {}
     """The wᵢ: for all versions or for none."""
     form: Literal["mixture", "select"] = "mixture"
+    """mixture: shares of the traffic are chosen. select: the set of versions that run, by Σ wᵢ·Pᵢ."""
     traffic: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Share of each segment in the live traffic; default: the evaluation data's."""
+    """Share of each segment in the live traffic; default: the evaluation data's. Segments that aren't named
+    share what is left as the evaluation data has them."""
 
 
-class PolicySpec(Record):
+class PolicySpec(SpecRecord):
     """The selection policy: a plugin's name and its own parameters."""
 
     kind: str
+    """`lepton plugins` lists them: weighted, segment_best …"""
     params: dict[str, Any] = {}
+    """The policy's own parameters."""
 
 
-class Sticky(Record):
+def _kind_alone(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Sticky(SpecRecord):
+    """The same unit (a customer, a session) gets the same arm as long as shares allow."""
+
     key: str
     """The column (or, for a whole request, the header x-lepton-key) that names the unit."""
 
 
-class Around(Record):
+class Around(SpecRecord):
     """The wrappers around the policy: guard → holdout → sticky → policy → degrade → fallback; shadow beside."""
 
     guard: Literal["open", "token", "closed"] = "open"
@@ -100,67 +148,112 @@ class Around(Record):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of units that always get the default arm, for an honest comparison."""
     sticky: Sticky | None = None
+    """What keeps a unit with its arm; absent: each request is drawn anew."""
     shadow: Versions = ()
+    """Versions that answer beside the chosen one, their answers discarded; they get no share."""
     fallback: VersionNumber | None = None
     """The arm that answers when the chosen one can't; default: the default arm."""
     timeout: Seconds | None = None
     """How long an arm may take before the fallback answers."""
 
 
-class Budget(Record):
+class Budget(SpecRecord):
     """What all arms together may use. None: no limit."""
 
     cpu: Cores | None = None
+    """Cores. Needs `load`, from which the use of CPU follows."""
     memory: Bytes | None = None
+    """Sum of the versions' peak memory, each measured in a process of its own."""
     gpu: Annotated[float, Field(ge=0)] | None = None
+    """Devices; a version that was seen to hold GPU memory takes one."""
     gpu_memory: Bytes | None = None
 
 
-class Slo(Record):
+class Slo(SpecRecord):
+    """What a version must keep, or it is rejected."""
+
     p99: Seconds | None = None
+    """Latency of one row that 99 % of the calls stay below, as the evaluation measured it."""
 
 
-class ResourceSpec(Record):
+class ResourceSpec(SpecRecord):
+    """What the plan may use, and what it must bear."""
+
     budget: Budget = Budget()
     load: Rate | None = None
     """Rows a second that must be answered."""
     slo: Slo = Slo()
 
+    @model_validator(mode="after")
+    def _cpu_by_load(self) -> ResourceSpec:
+        if self.budget.cpu is not None and self.load is None:
+            raise ValueError("found a budget of cpu without load, expected load (such as 200/s): CPU follows from it")
+        return self
 
-class SolverSpec(Record):
+
+class SolverSpec(SpecRecord):
+    """Who allocates, and for how long it may search."""
+
     name: str = "auto"
+    """`lepton plugins` lists them; auto: the exact one."""
     time_limit: Seconds = 10.0
     gap: Annotated[float, Field(ge=0)] = 0.001
+    """Stop where the answer is proved to be within this part of the optimum's gain."""
 
 
-class VersionFilter(Record):
+class VersionFilter(SpecRecord):
     """Versions by tag or metadata: `{tag: {stage: prod}}`."""
 
     tag: dict[str, str]
+    """Keys and values that a version's tags must all have."""
 
 
-class PlanSpec(Record):
+def _which(value: object) -> object:
+    """One sentence for a value that is none of the three kinds."""
+    if value == "all" or isinstance(value, list | tuple | dict | VersionFilter):
+        return value
+    raise ValueError(
+        f"found {value!r}, expected all, a list of versions such as [1, 3], or a filter such as {{tag: {{stage: prod}}}}"
+    )
+
+
+def _branch(value: object) -> str:
+    if isinstance(value, str):
+        return "all"
+    return "filter" if isinstance(value, dict | VersionFilter) else "list"
+
+
+#: Told apart first, so that a wrong item is one finding and not one for each kind.
+Choice = Annotated[
+    Annotated[Literal["all"], Tag("all")] | Annotated[Versions, Tag("list")] | Annotated[VersionFilter, Tag("filter")],
+    Discriminator(_branch),
+    BeforeValidator(_which),
+]
+
+
+class PlanSpec(SpecRecord):
     """The user's plan file."""
 
     model: str
-    versions: Literal["all"] | Versions | VersionFilter = "all"
+    """The registered model."""
+    versions: Choice = "all"
+    """Which versions may be arms: all, a list, or a filter by tag."""
     default: VersionNumber | None = None
     """The default arm (champion); else the one in force, else the alias `champion`, else the best."""
     output: OutputKind | None = None
     """What the versions' outputs are brought to; default by task: proba, value, score."""
     objective: Objective = Objective()
-    policy: PolicySpec = PolicySpec(kind="weighted")
+    policy: Annotated[PolicySpec, BeforeValidator(_kind_alone, json_schema_input_type=PolicySpec | str)] = PolicySpec(
+        kind="weighted"
+    )
+    """Which version answers: a kind with its parameters, or the kind alone."""
     around: Around = Around()
     resources: ResourceSpec = ResourceSpec()
     solver: SolverSpec = SolverSpec()
     topology: Literal["embedded", "distributed"] = "embedded"
+    """embedded: all versions in one process. distributed: one service a version, one router."""
     per: Literal["row", "request"] = "row"
     """What is decided on: each row of a request, or the request as a whole."""
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _kind_alone(cls, value: object) -> object:
-        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _weights_for_all_or_none(self) -> PlanSpec:

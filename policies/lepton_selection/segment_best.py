@@ -169,7 +169,9 @@ class SegmentBest(SelectionPolicy):
         arms: Sequence[str],
         previous: PolicyDocument | None,
     ) -> CompiledPolicy:
-        assert isinstance(params, SegmentBestParams) and proposal is not None and shares is not None
+        assert isinstance(params, SegmentBestParams)
+        assert proposal is not None
+        assert shares is not None
         segments: Segments = proposal.detail["segments"]
         before = {}
         if previous is not None and tuple(previous.document["by"]) == params.by:
@@ -189,7 +191,7 @@ class SegmentBest(SelectionPolicy):
                 for i, version in enumerate(paired.versions)
                 if i != paired.default and version in arms
             }
-            able = [paired.versions[i] for i in np.flatnonzero(proposal.allowed[cell]) if i != paired.default]
+            able = [paired.versions[int(i)] for i in np.flatnonzero(proposal.allowed[cell]) if i != paired.default]
             cells.append(
                 {
                     "value": list(value),

@@ -80,7 +80,9 @@ class Segments:
         sizes = tuple(len(level) for level in levels)
         if prod(sizes) >= 2**62:
             raise TooManySegments(by, prod(sizes), LIMIT)
-        occurring = np.unique(np.ravel_multi_index([code[complete] for code in codes], sizes)) if complete.any() else []
+        occurring = np.zeros(0, dtype=np.intp)
+        if complete.any():
+            occurring = np.unique(np.ravel_multi_index([code[complete] for code in codes], sizes))
         if len(occurring) > LIMIT:
             raise TooManySegments(by, len(occurring), LIMIT)
         parts = np.unravel_index(np.asarray(occurring, dtype=np.intp), sizes)

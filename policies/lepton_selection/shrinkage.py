@@ -101,7 +101,7 @@ def _moments(differences: Floats, segments: NDArray[np.intp], groups: NDArray[np
         segments = (pairs // (int(groups.max()) + 1)).astype(np.intp)
         differences, sizes = sums(unit, differences, len(pairs)), np.bincount(unit).astype(np.float64)
     units = np.bincount(segments, minlength=count).astype(np.float64)
-    rows = np.bincount(segments, weights=sizes, minlength=count)
+    rows: Floats = np.bincount(segments, weights=sizes, minlength=count).astype(np.float64)
     mean = sums(segments, differences, count) / rows[:, None]
     # Σ (D - m·N)² over units, of sum D and size N each: the residual about the segment's mean.
     square = sums(segments, np.square(differences), count)

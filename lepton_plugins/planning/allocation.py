@@ -1,0 +1,133 @@
+"""From a proposal to shares: the problem that a solver is given, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.errors import Infeasible, TrafficInvalid, WeightMissing, nearest
+from lepton_plugins.planning.candidates import Candidate
+from lepton_plugins.planning.quantity import amount
+from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, Solver
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.spec import PlanSpec
+from lepton_plugins.routing.policy import Proposal
+
+#: What `solver.name: auto` stands for.
+AUTO = "milp"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """Gives shares to the versions of a proposal, within what the plan file allows.
+
+    `live` are the candidates that may answer, `idle` those that must run but never answer (shadows),
+    `required` the versions of `live` that must run whatever their share.
+    """
+
+    spec: PlanSpec
+    live: Sequence[Candidate]
+    idle: Sequence[Candidate]
+    required: frozenset[str]
+
+    def solve(self, proposal: Proposal, *, hurry: float = 1.0) -> AllocationSolution:
+        """The solver's answer; `hurry` divides its time limit."""
+        name = AUTO if self.spec.solver.name == "auto" else self.spec.solver.name
+        solver: Solver = plugins().load("solver", name)()
+        return self.without_idle(solver.solve(self.problem(proposal, hurry)))
+
+    def problem(self, proposal: Proposal, hurry: float = 1.0) -> AllocationProblem:
+        """The problem with the idle versions as further columns that no segment allows."""
+        everyone = [*self.live, *self.idle]
+        idle = len(self.idle)
+        segments = len(proposal.segments)
+        return AllocationProblem(
+            versions=[item.name for item in everyone],
+            segments=list(proposal.segments),
+            traffic=traffic_of(proposal, self.spec.objective.traffic),
+            utility=np.hstack([proposal.utility, np.zeros((segments, idle))]),
+            weights=self.weights(everyone),
+            allowed=np.hstack([proposal.allowed, np.zeros((segments, idle), dtype=bool)]),
+            cpu=np.array([item.cost.cpu or 0.0 for item in everyone]),
+            memory=np.array([item.cost.memory or 0.0 for item in everyone]),
+            gpu=np.array([item.cost.gpu for item in everyone]),
+            gpu_memory=np.array([item.cost.gpu_memory for item in everyone]),
+            budget=self.spec.resources.budget,
+            load=self.spec.resources.load or 0.0,
+            required=np.array([item.name in self.required for item in self.live] + [True] * idle),
+            form=self.spec.objective.form,
+            time_limit=self.spec.solver.time_limit / hurry,
+            gap=self.spec.solver.gap,
+        )
+
+    def weights(self, everyone: Sequence[Candidate]) -> FloatArray:
+        """The wᵢ; one each where the plan file gives none."""
+        given = self.spec.objective.weights
+        missing = [item.name for item in self.live if item.name not in given]
+        if given and missing:
+            raise WeightMissing(missing, list(given))
+        return np.array([given.get(item.name, 1.0) if given else 1.0 for item in everyone])
+
+    def without_idle(self, solution: AllocationSolution) -> AllocationSolution:
+        count = len(self.live)
+        return AllocationSolution(
+            solver=solution.solver,
+            status=solution.status,
+            shares=solution.shares[:, :count],
+            runs=solution.runs[:count],
+            objective=solution.objective,
+            bound=solution.bound,
+            gap=solution.gap,
+            used=solution.used,
+        )
+
+    def check_fixed(self, shares: Mapping[str, float], runs: Sequence[Candidate]) -> dict[str, float]:
+        """What shares that no solver chose use of each resource; Infeasible where the budget is too small."""
+        load = self.spec.resources.load or 0.0
+        used = {
+            "cpu": load * sum(shares.get(item.name, 0.0) * (item.cost.cpu or 0.0) for item in runs),
+            "memory": sum(item.cost.memory or 0.0 for item in runs),
+            "gpu": sum(item.cost.gpu for item in runs),
+            "gpu_memory": sum(item.cost.gpu_memory for item in runs),
+        }
+        short = []
+        for resource, use in used.items():
+            limit = getattr(self.spec.resources.budget, resource)
+            if limit is not None and use > limit * (1 + 1e-9):
+                names = ", ".join(item.name for item in runs)
+                short.append(
+                    f"resources.budget.{resource}: found {amount(resource, limit)}, but with the policy's shares "
+                    f"version {names} need {amount(resource, use)}, the smallest budget that would do"
+                )
+        if short:
+            raise Infeasible(short)
+        return used
+
+
+def traffic_of(proposal: Proposal, given: Mapping[str, float]) -> NDArray[np.float64]:
+    """Each segment's part of the traffic: the evaluation data's, with those that the plan file gives instead.
+
+    What the given ones leave of the whole goes to the others in the proportions of the evaluation data.
+    """
+    traffic = np.asarray(proposal.traffic, dtype=np.float64)
+    if not given:
+        return traffic
+    place = {segment: index for index, segment in enumerate(proposal.segments)}
+    for segment in given:
+        if segment not in place:
+            raise TrafficInvalid(
+                f"found the segment {segment!r}, which the evaluation data lacks.{nearest(segment, place)}"
+            )
+    total = sum(given.values())
+    named = np.array([segment in given for segment in proposal.segments])
+    if total > 1 + 1e-6 or (named.all() and abs(total - 1) > 1e-6):
+        raise TrafficInvalid(f"found shares that sum to {total:g}, expected {'1' if named.all() else 'at most 1'}")
+    rest = traffic[~named].sum()
+    adjusted = np.where(named, 0.0, traffic * (max(1 - total, 0.0) / rest if rest else 0.0))
+    for segment, share in given.items():
+        adjusted[place[segment]] = share
+    whole: NDArray[np.float64] = adjusted / adjusted.sum()
+    return whole

@@ -1,0 +1,371 @@
+"""Making a plan: from a plan file and the registry's evidence to a frozen deployment plan."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from lepton_plugins.canonical import digest_bytes
+from lepton_plugins.errors import ArmMissing, NoArmLeft, PredictionsUnpaired, VersionNotFound
+from lepton_plugins.planning import gain as gains
+from lepton_plugins.planning.allocation import Allocator
+from lepton_plugins.planning.calibration import pooled_warning
+from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number, roles
+from lepton_plugins.planning.inputs import notes, union, with_context
+from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
+from lepton_plugins.planning.spec_file import check_plugins
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.plan import (
+    Allocation,
+    Arm,
+    DeploymentPlan,
+    FileDigest,
+    PolicyDocument,
+    Rejection,
+)
+from lepton_plugins.records.report import EvaluationReport, Task
+from lepton_plugins.records.spec import PlanSpec
+from lepton_plugins.registry import Registry
+from lepton_plugins.routing.policy import Choice, CompiledPolicy, SelectionPolicy
+
+if TYPE_CHECKING:
+    from lepton_plugins.evaluation.paired import PairedPredictions
+    from lepton_plugins.evaluation.predictions import Predictions
+
+__all__ = ["PlannedDeployment", "make_plan"]
+
+#: What rows without a segment are shown as.
+NO_SEGMENT = "–"
+#: Aliases that tell the default arm, in this order.
+_ALIASES = ("champion", "lepton-champion")
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The plan in force, and the salt that the model's plans share."""
+
+    plan: DeploymentPlan | None
+    salt: str
+
+
+def make_plan(registry: Registry, spec: PlanSpec, *, trust: Literal["pickle"] | None = None) -> PlannedDeployment:
+    """The best plan that the evidence, the policy and the budget allow; nothing is stored.
+
+    The same inputs give the same digest. Raises SpecInvalid, ModelNotFound, VersionNotFound, NoArmLeft
+    (every version was rejected), ArmMissing (one that the plan file gives a part to was), Infeasible,
+    ColumnMissing and what the policy itself raises.
+    """
+    params = check_plugins(spec)
+    versions = asked_for(spec, registry.list_versions(spec.model))
+    before = _before(registry, spec.model)
+    leader = spec.default or (before.plan.default if before.plan else None) or _champion(registry, spec.model)
+    admission = admit(registry, spec, versions, leader=leader, trust=trust)
+    _require(admission, spec)
+    paired = _evidence(registry, spec, admission)
+    _require(admission, spec)
+    return _Planning(spec, params, before, admission, _with_default(paired, admission, spec, leader), trust).plan()
+
+
+def _before(registry: Registry, model: str) -> _Before:
+    """The plan in force and the salt: any earlier plan's, else a new one."""
+    in_force = registry.plan_in_force(model)
+    if in_force is not None:
+        plan = registry.get_plan(in_force)[0]
+        return _Before(plan, plan.salt)
+    stored = registry.list_plans(model)
+    return _Before(None, registry.get_plan(stored[-1])[0].salt if stored else secrets.token_hex(16))
+
+
+def _champion(registry: Registry, model: str) -> str | None:
+    for alias in _ALIASES:
+        try:
+            return registry.get_version(model, f"@{alias}").version
+        except VersionNotFound:
+            continue
+    return None
+
+
+def _require(admission: Admission, spec: PlanSpec) -> None:
+    """What is left must be something, and hold the versions that the plan file gives a part to."""
+    names = [item.name for item in admission.candidates]
+    if not names:
+        raise NoArmLeft(spec.model, [f"version {item.version}: {item.reason}" for item in admission.rejected])
+    for version, place in roles(spec).items():
+        if version not in names:
+            raise ArmMissing(version, place, names, admission.reason(version))
+
+
+def metric_of(spec: PlanSpec, task: Task) -> str:
+    """The objective's metric; without probabilities the usual one of a classification is the accuracy."""
+    from lepton_plugins.errors import UnknownMetric
+    from lepton_plugins.evaluation import metrics, row_metrics
+
+    if spec.objective.metric is None:
+        return "accuracy" if task == "classification" and spec.output == "label" else row_metrics.default_metric(task)
+    own = row_metrics.task_of(spec.objective.metric)
+    if own != task:
+        by_row = [info.name for info in metrics.available(task) if info.row_decomposable]
+        raise UnknownMetric(spec.objective.metric, task, by_row)
+    return metrics.metric(task, spec.objective.metric).name
+
+
+def _evidence(registry: Registry, spec: PlanSpec, admission: Admission) -> PairedPredictions:
+    """The candidates' predictions side by side; who has none, or other rows, is rejected."""
+    from lepton_plugins.evaluation.paired import load_predictions, pair
+
+    metric = metric_of(spec, admission.task)
+    reports: list[EvaluationReport] = []
+    predictions: list[Predictions] = []
+    for candidate in list(admission.candidates):
+        report = candidate.report
+        if report.task == "classification" and metric != "accuracy" and report.output != "proba":
+            reason = f"it gives {report.output!r}, and the objective {metric!r} needs probabilities"
+            admission.reject(candidate.name, "output_unavailable", reason)
+            continue
+        try:
+            loaded = load_predictions(registry, report)
+            pair([*reports[:1], report], [*predictions[:1], loaded], metric)
+        except PredictionsUnpaired as error:
+            admission.reject(candidate.name, error.code, str(error))
+            continue
+        reports.append(report)
+        predictions.append(loaded)
+    _require(admission, spec)
+    return pair(reports, predictions, metric)
+
+
+def _with_default(
+    paired: PairedPredictions, admission: Admission, spec: PlanSpec, leader: str | None
+) -> PairedPredictions:
+    """The evidence of the versions that may answer, with the default arm among them."""
+    live = [i for i, version in enumerate(paired.versions) if version not in spec.around.shadow]
+    names = [paired.versions[i] for i in live]
+    if not names:
+        raise NoArmLeft(spec.model, [f"version {version}: it is a shadow" for version in paired.versions])
+    if leader in names:
+        default = leader
+    else:
+        default = names[int(np.argmax(paired.utility[:, live].mean(axis=0)))]
+        if leader is not None:
+            why = admission.reason(leader) or "it isn't among the plan file's versions, or it is a shadow"
+            admission.warnings.append(
+                f"version {leader}, the default arm so far, can't be an arm: {why}. Version {default}, the best by "
+                f"{paired.metric}, takes its place"
+            )
+    paired.default = paired.versions.index(default)
+    return paired.only(live)
+
+
+@dataclass(slots=True)
+class _Planning:
+    """The steps from evidence to plan, and what they share. `paired` holds the versions that may answer."""
+
+    spec: PlanSpec
+    params: BaseModel
+    before: _Before
+    admission: Admission
+    paired: PairedPredictions
+    trust: Literal["pickle"] | None
+
+    @property
+    def default(self) -> str:
+        return self.paired.versions[self.paired.default]
+
+    def plan(self) -> PlannedDeployment:
+        spec, paired = self.spec, self.paired
+        policy: type[SelectionPolicy] = plugins().load("policy", spec.policy.kind)
+        allocator = self._allocator()
+        try:
+            proposal = policy.propose(self.params, paired)
+        except ArmMissing as error:
+            reason = self.admission.reason(error.version)
+            raise ArmMissing(error.version, error.place, error.arms, reason) from None
+        solution = None if proposal is None else allocator.solve(proposal)
+        runs = set(allocator.required)
+        if solution is not None:
+            runs |= {paired.versions[int(i)] for i in np.flatnonzero(solution.runs)}
+        chosen = [item for item in self.admission.candidates if item.name in runs or item in allocator.idle]
+        if proposal is None:
+            chosen = list(self.admission.candidates)
+        names = [item.name for item in chosen]
+        shares = None if solution is None else solution.shares
+        made = policy.compile(self.params, paired, proposal, shares, names, self._previous())
+        served = gains.compiled(spec.policy.kind, policy, self.params, made, names, self.default)
+        answer = gains.answer(served, paired)
+        weights = gains.row_weights(answer.segments, answer.cells, spec.objective.traffic)
+        parts = self._shares(answer, weights)
+        arm_shares = dict(zip(names, parts.tolist(), strict=True))
+        if proposal is None:
+            # The policy decided by itself: whoever it never chooses isn't worth loading.
+            kept = [item for item in chosen if arm_shares[item.name] > 0 or item.name in allocator.required]
+            kept += [item for item in allocator.idle if item not in kept]
+            if len(kept) < len(chosen):
+                chosen = [item for item in chosen if item in kept]
+                names = [item.name for item in chosen]
+                made = policy.compile(self.params, paired, None, None, names, self._previous())
+                served = gains.compiled(spec.policy.kind, policy, self.params, made, names, self.default)
+                answer = gains.answer(served, paired)
+            allocation = Allocation(solver="none", status="fixed", used=allocator.check_fixed(arm_shares, chosen))
+        else:
+            assert solution is not None
+            allocation = Allocation(
+                solver=solution.solver,
+                status=solution.status,
+                objective=solution.objective,
+                bound=solution.bound,
+                gap=solution.gap,
+                form=spec.objective.form,
+                used=solution.used,
+            )
+        gain = gains.cross_fitted_gain(
+            spec.policy.kind,
+            policy,
+            self.params,
+            paired,
+            lambda proposal: allocator.solve(proposal, hurry=gains.FOLDS).shares,
+            weights,
+            whole=paired.improvement(self._in_evidence(answer.propensities, names)),
+            kept=1.0 - spec.around.holdout,
+        )
+        warnings = [*self.admission.warnings, *(proposal.warnings if proposal is not None else ())]
+        warnings += self._warnings(served, chosen, answer, names)
+        plan = DeploymentPlan(
+            model=spec.model,
+            parent=self.before.plan.digest if self.before.plan is not None else None,
+            salt=self.before.salt,
+            output=self.admission.output,
+            classes=chosen[0].report.classes,
+            signature=with_context(
+                union(item.signature for item in chosen), served.features, paired.columns, self._key
+            ),
+            arms=tuple(self._arm(item, arm_shares[item.name]) for item in chosen),
+            default=self.default,
+            policy=_document(served, made),
+            around=spec.around,
+            per=spec.per,
+            topology=spec.topology,
+            baseline=paired.baseline,
+            allocation=allocation,
+            gain=gain,
+            rejected=self._rejected(chosen),
+            warnings=tuple(warnings),
+            evidence=tuple(item.evidence for item in chosen),
+            spec=spec,
+        )
+        routes = any(share > 0 and version != self.default for version, share in arm_shares.items())
+        return PlannedDeployment(
+            plan=plan,
+            files=dict(made.files),
+            segments=_segments(answer, weights, names),
+            verdict=verdict_of(gain, self.default, routes=routes),
+        )
+
+    def _allocator(self) -> Allocator:
+        fallback = self.spec.around.fallback
+        return Allocator(
+            spec=self.spec,
+            live=[item for item in self.admission.candidates if item.name in self.paired.versions],
+            idle=[item for item in self.admission.candidates if item.name not in self.paired.versions],
+            required=frozenset({self.default, *([fallback] if fallback in self.paired.versions else [])}),
+        )
+
+    @property
+    def _key(self) -> str | None:
+        return self.spec.around.sticky.key if self.spec.around.sticky is not None else None
+
+    def _previous(self) -> PolicyDocument | None:
+        plan = self.before.plan
+        return plan.policy if plan is not None and plan.policy.kind == self.spec.policy.kind else None
+
+    def _shares(self, answer: Choice, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each arm's expected part of the traffic, shape (arms,), the holdout's included."""
+        cells = np.bincount(answer.cells, weights=weights, minlength=len(answer.vectors)) / weights.sum()
+        shares: NDArray[np.float64] = cells @ answer.vectors
+        return shares
+
+    def _in_evidence(self, propensities: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+        """Propensities (rows, arms) by the versions of the evidence, (rows, versions)."""
+        shares = np.zeros((len(propensities), len(self.paired.versions)))
+        for column, version in enumerate(names):
+            if version in self.paired.versions:
+                shares[:, self.paired.versions.index(version)] = propensities[:, column]
+        return shares
+
+    def _arm(self, candidate: Candidate, share: float) -> Arm:
+        holdout = self.spec.around.holdout
+        part = (1 - holdout) * share + (holdout if candidate.name == self.default else 0.0)
+        return candidate.arm(_figure(part), self.spec.resources.load)
+
+    def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:
+        idle = [item for item in self.admission.candidates if item not in chosen]
+        means = dict(zip(self.paired.versions, self.paired.values.mean(axis=0).tolist(), strict=True))
+        default = means[self.default]
+        unchosen = [
+            Rejection(
+                version=item.name,
+                code="no_share",
+                reason=f"it gets no traffic: {self.paired.metric} {means[item.name]:.5g} over all rows, the default's "
+                f"is {default:.5g}; no segment in which it is proved better, or no room for it",
+            )
+            for item in idle
+        ]
+        return tuple(sorted([*self.admission.rejected, *unchosen], key=lambda item: by_number(item.version)))
+
+    def _warnings(
+        self, served: SelectionPolicy, chosen: Sequence[Candidate], answer: Choice, names: Sequence[str]
+    ) -> list[str]:
+        spec, paired = self.spec, self.paired
+        found = notes(chosen)
+        missing = [name for name in served.features if name not in paired.columns]
+        if missing:
+            found.append(
+                f"the evaluation data has no column {', '.join(missing)}, which the policy reads: shares and gain are "
+                f"those of rows without it. Keep it with: lepton evaluate … --context {missing[0]}"
+            )
+        place = {version: index for index, version in enumerate(paired.versions)}
+        # A shadow is an arm but no version of the evidence; it is never chosen.
+        index = np.array([place.get(version, -1) for version in names], dtype=np.intp)
+        warning = pooled_warning(paired, index[answer.arms], answer.cells, chosen[0].report.classes)
+        if warning is not None:
+            found.append(warning)
+        if self.admission.task == "ranking" and spec.per == "row" and len(chosen) > 1:
+            found.append(
+                "a ranking is decided row by row: rows of one list may get scores of different versions. Set "
+                "per: request, with one list a request"
+            )
+        return found
+
+
+def _document(served: SelectionPolicy, made: CompiledPolicy) -> PolicyDocument:
+    files = tuple(FileDigest(path=path, digest=digest_bytes(made.files[path])) for path in sorted(made.files))
+    return served.document.model_copy(update={"files": files})
+
+
+def _segments(answer: Choice, weights: NDArray[np.float64], names: Sequence[str]) -> tuple[SegmentShares, ...]:
+    """The cells that the evaluation rows fell into, alike ones together, for display."""
+    rows = np.bincount(answer.cells, minlength=len(answer.vectors))
+    traffic = np.bincount(answer.cells, weights=weights, minlength=len(answer.vectors)) / weights.sum()
+    found: dict[tuple[str, tuple[float, ...]], SegmentShares] = {}
+    for cell in np.flatnonzero(rows):
+        vector = tuple(answer.vectors[cell].tolist())
+        key = (answer.segments[cell] or NO_SEGMENT, vector)
+        other, reason = found.get(key), answer.reasons[cell]
+        found[key] = SegmentShares(
+            segment=key[0],
+            traffic=float(traffic[cell]) + (other.traffic if other else 0.0),
+            rows=int(rows[cell]) + (other.rows if other else 0),
+            shares={version: share for version, share in zip(names, vector, strict=True) if share > 0},
+            reason=reason if other is None or other.reason == reason else "",
+        )
+    return tuple(found.values())
+
+
+def _figure(value: float) -> float:
+    """Nine significant digits: sums whose last bits differ from machine to machine make the same plan."""
+    return float(f"{value:.9g}")

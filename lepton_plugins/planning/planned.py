@@ -1,0 +1,169 @@
+"""A plan that was made, with what people want to see of it."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from lepton_plugins.planning.quantity import amount
+from lepton_plugins.records.plan import DeploymentPlan, Gain
+from lepton_plugins.records.record import Record
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: A screenful of segments; the plan's document has all.
+_MOST_SHOWN = 40
+
+
+class SegmentShares(Record):
+    """Which versions answer in a segment, and why. `traffic` is its part of all rows."""
+
+    segment: str
+    traffic: float
+    rows: int
+    shares: dict[str, float]
+    reason: str
+
+
+class PlannedDeployment(Record):
+    """A plan, its policy files, and the same for display. `verdict` says in a sentence what to expect of it."""
+
+    plan: DeploymentPlan
+    files: dict[str, bytes] = Field(default={}, exclude=True)
+    segments: tuple[SegmentShares, ...] = ()
+    verdict: str
+
+    @property
+    def summary(self) -> str:
+        """One line for a registry's list of revisions."""
+        arms = ", ".join(f"{arm.version} {100 * arm.share:.3g} %" for arm in self.plan.arms)
+        return f"{self.plan.policy.kind}: {arms}. {self.verdict}"
+
+    def table(self) -> RenderableType:
+        """For a terminal."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        parts: list[RenderableType] = []
+        for title, head, rows in self._tables():
+            table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+            for name, figures in head:
+                table.add_column(name, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+            for row in rows:
+                table.add_row(*(Text(cell) for cell in row))
+            parts.append(table)
+        parts += [Text(line) for line in self._lines()]
+        return Group(*parts)
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for title, head, rows in self._tables():
+            cells = "".join(f"<th>{escape(name)}</th>" for name, _ in head)
+            body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+            parts.append(
+                f"<table><caption>{escape(title)}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+            )
+        return "".join([*parts, *(f"<p>{escape(line)}</p>" for line in self._lines())])
+
+    def _tables(self) -> list[tuple[str, list[tuple[str, bool]], list[list[str]]]]:
+        plan = self.plan
+        arms = [
+            [
+                arm.version,
+                arm.label or "",
+                f"{100 * arm.share:.1f} %",
+                ", ".join(self._roles(arm.version)),
+                _resources(arm.resources.cpu, arm.resources.memory, arm.resources.gpu),
+            ]
+            for arm in plan.arms
+        ]
+        tables = [
+            (
+                f"{plan.model}: {plan.policy.kind}",
+                [("version", True), ("label", False), ("share", True), ("role", False), ("resources", False)],
+                arms,
+            )
+        ]
+        if len(self.segments) > 1:
+            shown = sorted(self.segments, key=lambda item: -item.traffic)[:_MOST_SHOWN]
+            tables.append(
+                (
+                    f"Segments by {' × '.join(plan.policy.features)}",
+                    [("segment", False), ("traffic", True), ("rows", True), ("answers", False), ("why", False)],
+                    [
+                        [
+                            item.segment,
+                            f"{100 * item.traffic:.1f} %",
+                            f"{item.rows:,}",
+                            _shares(item.shares),
+                            item.reason,
+                        ]
+                        for item in shown
+                    ],
+                )
+            )
+        if plan.rejected:
+            rejected = [[item.version, item.code, item.reason] for item in plan.rejected]
+            tables.append(("Not arms", [("version", True), ("code", False), ("reason", False)], rejected))
+        return tables
+
+    def _roles(self, version: str) -> list[str]:
+        around = self.plan.around
+        return [
+            name
+            for name, holds in (
+                ("default", version == self.plan.default),
+                ("fallback", version == (around.fallback or self.plan.default)),
+                ("shadow", version in around.shadow),
+            )
+            if holds
+        ]
+
+    def _lines(self) -> list[str]:
+        lines = [self.verdict]
+        if len(self.segments) > _MOST_SHOWN:
+            lines.append(f"{len(self.segments) - _MOST_SHOWN} smaller segments aren't shown.")
+        budget = self.plan.spec.resources.budget
+        for resource, used in self.plan.allocation.used.items():
+            limit = getattr(budget, resource, None)
+            if limit is not None:
+                lines.append(f"Budget of {resource}: {amount(resource, used)} of {amount(resource, limit)}.")
+        return lines
+
+
+def gain_text(gain: Gain) -> str:
+    """`+0.0042 [0.0021, 0.0063] log_loss`."""
+    low = "-∞" if gain.low is None else f"{gain.low:.3g}"
+    high = "∞" if gain.high is None else f"{gain.high:.3g}"
+    return f"{gain.value:+.3g} [{low}, {high}] {gain.metric}"
+
+
+def verdict_of(gain: Gain | None, default: str, *, routes: bool) -> str:
+    """What to expect of the plan, in a sentence that doesn't promise what wasn't shown."""
+    if not routes:
+        return f"Routing isn't expected to win: no other version is proved better anywhere, version {default} answers."
+    if gain is None:
+        return f"Whether this is better than version {default} alone wasn't measured."
+    text = f"Expected against version {default} alone, positive is better: {gain_text(gain)} ({gain.n:,} rows)."
+    if gain.low is not None and gain.low > 0:
+        return text
+    if gain.high is not None and gain.high < 0:
+        return f"{text} This plan is expected to be worse than version {default} alone."
+    return f"{text} The interval covers zero: routing isn't shown to win."
+
+
+def _shares(shares: dict[str, float]) -> str:
+    answering = {version: share for version, share in shares.items() if share > 0}
+    if len(answering) == 1:
+        return next(iter(answering))
+    return ", ".join(f"{version} {100 * share:.3g} %" for version, share in answering.items())
+
+
+def _resources(cpu: float | None, memory: int | None, gpu: float | None) -> str:
+    parts = {"cpu": cpu, "memory": memory, "gpu": gpu}
+    return ", ".join(amount(name, value) for name, value in parts.items() if value)
