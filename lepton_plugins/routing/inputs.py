@@ -222,8 +222,10 @@ def _series(series: pd.Series[Any]) -> NDArray[Any]:
         return np.asarray(series)
     if dtype.kind in "iufb":  # pandas' nullable numbers
         if not series.hasnans:
-            return series.to_numpy(dtype=dtype.name.lower().partition("[")[0])
-        return series.to_numpy(dtype=np.float64, na_value=np.nan)
+            name = dtype.name.lower().partition("[")[0]
+            return series.to_numpy(dtype="bool" if dtype.kind == "b" else name)
+        if dtype.kind != "b":
+            return series.to_numpy(dtype=np.float64, na_value=np.nan)
     if dtype.kind == "M":
         return np.asarray(series.dt.tz_convert("UTC").dt.tz_localize(None))
     return np.asarray(series.astype(object).where(series.notna(), None), dtype=object)
