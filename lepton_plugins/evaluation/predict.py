@@ -62,32 +62,34 @@ def predict_rows(
     chunk: int,
     time_limit: float,
     advance: Callable[[int], None],
-) -> tuple[NDArray[Any], OutputKind]:
-    """All predictions in order, and their kind: the task's best that the version can give.
+) -> tuple[NDArray[Any], OutputKind, str]:
+    """All predictions in order, their kind (the task's best that the version can give), and why no better one.
 
     proba float64 (rows, classes of the model), label (rows,), score or value float64 (rows,) or (rows, k).
     Raises ModelFailed, OutputInvalid, OutputUnavailable or TimedOut.
     """
     kinds = list(KINDS[task])
     parts: list[NDArray[Any]] = []
+    why = ""
     for start in range(0, rows, chunk):
         stop = min(start + chunk, rows)
         part = {name: values[start:stop] for name, values in columns.items()}
         while True:
             try:
                 raw = within(time_limit, version, "predict", lambda part=part: model.predict(part, kinds[0]))  # type: ignore[misc]
-            except OutputUnavailable:
+            except OutputUnavailable as error:
                 # Only before the first answer: a version that changes its mind half way is broken.
                 if len(kinds) == 1 or parts:
                     raise
                 kinds.pop(0)
+                why = str(error)
                 continue
             break
         parts.append(_checked(np.asarray(raw), stop - start, kinds[0], version, start))
         advance(stop)
     if len({part.shape[1:] for part in parts}) > 1:
         raise OutputInvalid(version, "a different number of columns from one call to the next", "always the same")
-    return np.concatenate(parts), kinds[0]
+    return np.concatenate(parts), kinds[0], why
 
 
 def _checked(values: NDArray[Any], rows: int, kind: OutputKind, version: str, start: int) -> NDArray[Any]:

@@ -109,7 +109,7 @@ class Trial:
             stage = "predict"
             self._follow_signature(model)
             progress.stage(version, "predict", data.rows)
-            output, kind = predict_rows(
+            output, kind, why = predict_rows(
                 model,
                 candidate.inputs,
                 data.rows,
@@ -119,7 +119,7 @@ class Trial:
                 time_limit=options.time_limit,
                 advance=lambda done: progress.advance(version, done),
             )
-            self._take(output, kind, model)
+            self._take(output, kind, why, model)
         except LeptonError as error:
             self._set(failure=failure(stage, error))
 
@@ -138,7 +138,7 @@ class Trial:
         )
         self._set(*(note for note in notes if note not in self.report.notes), signature=model.signature)
 
-    def _take(self, output: NDArray[Any], kind: OutputKind, model: LoadedModel) -> None:
+    def _take(self, output: NDArray[Any], kind: OutputKind, why: str, model: LoadedModel) -> None:
         data = self.shared.data
         classes: tuple[str, ...] = ()
         notes: list[str] = []
@@ -146,7 +146,7 @@ class Trial:
             number = self.candidate.version.version
             output, classes, notes = align_classes(output, kind, model.classes, data.classes, number)
             if kind == "label":
-                notes.append("it gives labels, not probabilities: no AUC, log loss, Brier score or calibration")
+                notes.append(f"scored by its labels, without AUC, log loss, Brier score and calibration. {why}")
         if data.task == "regression" and output.ndim == 2:
             classes = self._quantiles(output.shape[1])
         self.output = output
