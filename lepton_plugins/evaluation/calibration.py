@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,8 +128,8 @@ def find_moments(partition: Partition, bins: Bins) -> Moments:
         spread = (variance * direction**2).sum(axis=1)
     else:
         trace, trace2, spread = np.zeros_like(q), np.zeros_like(q), np.zeros_like(q)
-        for slice_ in range(partition.size):
-            covariance = cross_covariance(partition, bins, bins, slice_) + np.diag(bins.noise[slice_])
+        for slice_, shared in enumerate(cross_covariances(partition, bins, bins)):
+            covariance = shared + np.diag(bins.noise[slice_])
             trace[slice_], trace2[slice_] = np.trace(covariance), (covariance**2).sum()
             spread[slice_] = direction[slice_] @ covariance @ direction[slice_]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -141,18 +142,22 @@ def find_moments(partition: Partition, bins: Bins) -> Moments:
     return Moments(q, trace, trace2, along)
 
 
-def cross_covariance(partition: Partition, one: Bins, other: Bins, slice_: int) -> FloatArray:
-    """Covariance of √part · gap between the bins of two versions in one slice, (MOST_BINS, MOST_BINS)."""
-    rows = np.flatnonzero(partition.codes == slice_)
-    units = rows if partition.unit_of_row is None else partition.unit_of_row[rows]
-    members, position = np.unique(units, return_inverse=True)
-    sums = []
-    for bins in (one, other):
-        cell = position.reshape(-1) * MOST_BINS + bins.bin_of_row[rows]
-        flat = tally(cell, bins.influence[rows], members.size * MOST_BINS)
-        sums.append(flat.reshape(members.size, MOST_BINS))
-    factor = members.size / max(members.size - 1, 1) if partition.clustered else 1.0
-    return np.asarray(sums[0].T @ sums[1] * factor, dtype=np.float64)
+def cross_covariances(partition: Partition, one: Bins, other: Bins) -> Iterator[FloatArray]:
+    """Covariance of √part · gap between the bins of two versions, (MOST_BINS, MOST_BINS), slice by slice."""
+    unit_of_row = np.arange(partition.codes.size) if partition.unit_of_row is None else partition.unit_of_row
+    order = np.argsort(partition.slice_of_unit, kind="stable")
+    position = np.empty_like(order)
+    position[order] = np.arange(order.size)
+    cell = position[unit_of_row] * MOST_BINS
+    shape = (order.size, MOST_BINS)
+    sums = [
+        tally(cell + bins.bin_of_row, bins.influence, order.size * MOST_BINS).reshape(shape) for bins in (one, other)
+    ]
+    end = 0
+    for count in partition.units.tolist():
+        start, end = end, end + count
+        factor = count / max(count - 1, 1) if partition.clustered else 1.0
+        yield sums[0][start:end].T @ sums[1][start:end] * factor
 
 
 def _limits(moments: Moments, level: float) -> tuple[FloatArray, FloatArray]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.evaluation import means
-from lepton_plugins.evaluation.calibration import cross_covariance, find_moments
+from lepton_plugins.evaluation.calibration_difference import calibration_difference
 from lepton_plugins.evaluation.classification import Classification
 from lepton_plugins.evaluation.intervals import discordance, mover, normal_quantile
 from lepton_plugins.evaluation.measurement import Measurement, undefined
@@ -45,26 +45,51 @@ def paired_difference(
     estimates from their influence functions (DeLong's covariance for the AUC). `groups` as in `score`.
     Outputs in two dimensions are probabilities, in one dimension labels (scores for the AUC).
     """
+    codes = np.zeros(np.shape(target)[0], dtype=np.intp)
+    return paired_differences(metric, task, target, output_a, output_b, codes, 1, classes, groups, level)[0]
+
+
+def paired_differences(
+    metric: str,
+    task: Task,
+    target: NDArray[Any],
+    output_a: NDArray[Any],
+    output_b: NDArray[Any],
+    codes: NDArray[Any],
+    size: int,
+    classes: Sequence[str] = (),
+    groups: NDArray[Any] | None = None,
+    level: float = 0.95,
+) -> list[Estimate]:
+    """`paired_difference` in each of `size` slices; `codes` (n,) is each row's slice, negative for none."""
+    output_a, output_b = np.asarray(output_a), np.asarray(output_b)
     info = metric_info(task, metric, len(classes) if task == "classification" else None)
     info = replace(info, low=info.low - info.high, high=info.high - info.low)
     a = scored(task, target, output_a, _kind(task, output_a, metric), classes, [metric])
     b = scored(task, target, output_b, _kind(task, output_b, metric), classes, [metric])
-    n = a.missing.size
-    missing = int((a.missing | b.missing).sum())
-    if missing:
-        return undefined(info, f"undefined: {missing} of {n} predictions are missing or not finite", n, level)
-    partition = Partition.whole(n, None if groups is None else unit_numbers(groups))
-    found = []
-    for rows in (a, b):
-        measured = rows.measure(partition, level, [metric]).get(metric)
-        if measured is None:
-            return undefined(info, rows.absent(), n, level)
-        if math.isnan(measured.value[0]):
-            return undefined(info, f"undefined: {measured.undefined if n else 'no rows'}", n, level)
-        found.append(measured)
-    if np.array_equal(output_a, output_b):
-        return _same(int(found[0].n[0]), "identical predictions").estimate(info, 0, level)
-    return _measure(info, partition, a, b, found[0], found[1], level).estimate(info, 0, level)
+    units = None if groups is None else unit_numbers(groups)
+    partition = Partition(np.where(codes < 0, size, codes).astype(np.intp), size + 1, units)
+    missing = partition.sum(a.missing | b.missing).astype(int)
+    differ = partition.sum(_differ(output_a, output_b))
+    one, other = (rows.measure(partition, level, [metric]).get(metric) for rows in (a, b))
+    if one is None or other is None:
+        why = (a if one is None else b).absent()
+        return [undefined(info, why, int(n), level) for n in partition.rows[:size]]
+    measured = _measure(info, partition, a, b, one, other, level)
+    result = []
+    for slice_ in range(size):
+        n = int(partition.rows[slice_])
+        if missing[slice_]:
+            why = f"undefined: {missing[slice_]} of {n} predictions are missing or not finite"
+            result.append(undefined(info, why, n, level))
+        elif np.isnan(one.value[slice_] + other.value[slice_]):
+            either = one if np.isnan(one.value[slice_]) else other
+            result.append(either.estimate(info, slice_, level))
+        elif not differ[slice_]:
+            result.append(_same(int(one.n[slice_]), "identical predictions").estimate(info, 0, level))
+        else:
+            result.append(measured.estimate(info, slice_, level))
+    return result
 
 
 def mean_difference(
@@ -90,7 +115,9 @@ def mean_difference(
         return undefined(info, f"undefined: {missing} of {n} row values are missing or not finite", n, level)
     units = None if groups is None else unit_numbers(groups)
     if n and units is None and _zero_one(values_a) and _zero_one(values_b):
-        return _discordance(values_a, values_b, level).estimate(replace(info, low=-1.0, high=1.0), 0, level)
+        return _discordance(Partition.whole(n), values_a, values_b, level).estimate(
+            replace(info, low=-1.0, high=1.0), 0, level
+        )
     if np.array_equal(values_a, values_b):
         return _same(n, "identical row values").estimate(info, 0, level)
     measured = means.mean(Partition.whole(n, units), values_b - values_a, level, low, high)
@@ -102,20 +129,23 @@ def _measure(
     info: MetricInfo, partition: Partition, a: Scored, b: Scored, one: Measurement, other: Measurement, level: float
 ) -> Measurement:
     if isinstance(a, Ranking) and isinstance(b, Ranking):
-        lists_a, lists_b = a.by_user(info.name, partition), b.by_user(info.name, partition)
-        return _mean(Partition.whole(lists_a.size), lists_b - lists_a, info, level, "users with something relevant")
+        (values_a, users), (values_b, _) = a.by_user(info.name, partition), b.by_user(info.name, partition)
+        return _mean(users, values_b - values_a, info, level, "users with something relevant")
     if isinstance(a, Classification) and isinstance(b, Classification):
         if info.name == "accuracy" and not partition.clustered:
-            return _discordance(a.values("accuracy"), b.values("accuracy"), level)
+            return _discordance(partition, a.values("accuracy"), b.values("accuracy"), level)
         if info.name == "calibration_error":
-            return _mover(one, other, _calibration_correlation(partition, a, b))
+            bins_a, bins_b = a.calibration_bins(partition), b.calibration_bins(partition)
+            return calibration_difference(partition, bins_a, bins_b, one, other, level)
     if info.row_decomposable:
         return _mean(partition, b.values(info.name) - a.values(info.name), info, level, "rows")
-    if isinstance(a, Regression) and info.name == "r2":
+    if isinstance(a, Regression) and isinstance(b, Regression) and info.name == "r2":
         gained = a.values("mse") - b.values("mse")
         measured = means.ratio(partition, gained, a.spread(partition), level, info.low, info.high)
         measured.method = f"paired ratio of sums, linearised; {measured.method}"
         return measured
+    if info.name == "rmse":
+        return _linear(partition, one, other, info, level)
     return _mover(one, other, _correlation(partition, one, other))
 
 
@@ -125,12 +155,26 @@ def _mean(partition: Partition, gaps: FloatArray, info: MetricInfo, level: float
     return measured
 
 
-def _discordance(right_a: FloatArray, right_b: FloatArray, level: float) -> Measurement:
-    better, worse = float((right_b > right_a).sum()), float((right_a > right_b).sum())
-    n = right_a.size
-    low, high = discordance(np.array([better]), np.array([worse]), n, normal_quantile(level))
-    value = np.array([(better - worse) / n])
-    return Measurement(value, low, high, np.array([n]), "paired proportions (Bonett & Price 2012)")
+def _linear(partition: Partition, one: Measurement, other: Measurement, info: MetricInfo, level: float) -> Measurement:
+    """A smooth metric's difference as the mean of its influence's differences."""
+    gaps = partition.rows[partition.codes] * _influence_gap(one, other)
+    measured = means.mean(partition, gaps, level, info.low, info.high)
+    value = other.value - one.value
+    method = f"paired, linearised; {measured.method}"
+    return Measurement(value, value + measured.low, value + measured.high, partition.rows, method)
+
+
+def _influence_gap(one: Measurement, other: Measurement) -> FloatArray:
+    assert one.influence is not None
+    assert other.influence is not None
+    return other.influence() - one.influence()
+
+
+def _discordance(partition: Partition, right_a: FloatArray, right_b: FloatArray, level: float) -> Measurement:
+    better, worse = partition.sum(right_b > right_a), partition.sum(right_a > right_b)
+    low, high = discordance(better, worse, partition.rows, normal_quantile(level))
+    value = (better - worse) / np.maximum(partition.rows, 1)
+    return Measurement(value, low, high, partition.rows, "paired proportions (Bonett & Price 2012)")
 
 
 def _mover(one: Measurement, other: Measurement, correlation: FloatArray) -> Measurement:
@@ -152,21 +196,12 @@ def _correlation(partition: Partition, one: Measurement, other: Measurement) -> 
     return np.where(scale > 0, np.clip(shared / np.where(scale > 0, scale, 1.0), -1.0, 1.0), 0.0)
 
 
-def _calibration_correlation(partition: Partition, a: Classification, b: Classification) -> FloatArray:
-    """Of two quadratic forms in normal gaps: 2 tr CC' + 4 g'Ch over their standard deviations, where C is
-    the covariance of version a's gaps g with version b's gaps h.
-    """
-    bins_a, bins_b = a.calibration_bins(partition), b.calibration_bins(partition)
-    shared = cross_covariance(partition, bins_a, bins_b, 0)
-    noise = float((shared**2).sum())
-    g, h = np.sqrt(bins_a.part[0]) * bins_a.gap[0], np.sqrt(bins_b.part[0]) * bins_b.gap[0]
-    covariance = 2 * noise + 4 * max(float(g @ shared @ h) - noise, 0.0)
-    variances = []
-    for bins in (bins_a, bins_b):
-        moments = find_moments(partition, bins)
-        variances.append(2 * moments.trace2 + 4 * moments.along * np.maximum(moments.squared, 0.0))
-    scale = np.sqrt(variances[0] * variances[1])
-    return np.where(scale > 0, np.clip(covariance / np.where(scale > 0, scale, 1.0), -1.0, 1.0), 0.0)
+def _differ(output_a: NDArray[Any], output_b: NDArray[Any]) -> NDArray[np.bool_]:
+    """Rows on which two versions' outputs differ."""
+    if output_a.shape != output_b.shape:
+        return np.ones(output_a.shape[0], dtype=bool)
+    differ = np.asarray(output_a != output_b)
+    return np.asarray(differ.reshape(differ.shape[0], -1).any(axis=1))
 
 
 def _same(n: int, why: str) -> Measurement:

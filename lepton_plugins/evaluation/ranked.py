@@ -12,7 +12,7 @@ from lepton_plugins.errors import InvalidInput
 from lepton_plugins.evaluation import means
 from lepton_plugins.evaluation.measurement import Measurement
 from lepton_plugins.evaluation.partition import Partition
-from lepton_plugins.evaluation.ranking import Rankings, by_list, rankings
+from lepton_plugins.evaluation.ranking import by_list, rankings
 from lepton_plugins.evaluation.scored import Scored, infos_of
 
 FloatArray = NDArray[np.float64]
@@ -39,11 +39,10 @@ class Ranking(Scored):
         self.score = np.where(self.missing, 0.0, score)
 
     def measure(self, partition: Partition, level: float, names: Iterable[str]) -> dict[str, Measurement]:
-        lists = self._lists(partition)
-        users = Partition(partition.codes[lists.first], partition.size)
         found = {}
         for name in names:
-            found[name] = means.mean(users, by_list(name, lists), level, 0.0, 1.0)
+            values, users = self.by_user(name, partition)
+            found[name] = means.mean(users, values, level, 0.0, 1.0)
             found[name].method = means.METHOD.replace("rows", "users with something relevant")
             found[name].undefined = "no user has anything relevant"
         return found
@@ -51,11 +50,9 @@ class Ranking(Scored):
     def values(self, name: str) -> FloatArray:
         raise InvalidInput(f"{name} has a value for each user, none for a row.")
 
-    def by_user(self, name: str, partition: Partition) -> FloatArray:
-        """The metric of each user with something relevant, in the order of their first rows."""
-        return by_list(name, self._lists(partition))
-
-    def _lists(self, partition: Partition) -> Rankings:
+    def by_user(self, name: str, partition: Partition) -> tuple[FloatArray, Partition]:
+        """The metric of each list, and the lists' slices. Which lists there are depends on the targets only."""
         if partition.unit_of_row is None:
             raise InvalidInput("A ranking needs the user of each row. Name the user column (group).")
-        return rankings(self.target, self.score, partition.unit_of_row)
+        lists = rankings(self.target, self.score, partition.unit_of_row)
+        return by_list(name, lists), Partition(partition.codes[lists.first], partition.size)

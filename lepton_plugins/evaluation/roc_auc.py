@@ -96,7 +96,7 @@ def _limits(
     """All θ with |area - θ| ≤ z·√(c·V(θ)), V being Newcombe's (2006, method 5) variance function.
 
     c makes V(area) DeLong's variance. In small samples and near 0 and 1, where DeLong's collapses, c is
-    drawn to 1, Newcombe's own: by k / (k + 10) for k units of the rarer class.
+    drawn to 1, Newcombe's own: c counts k / (k + 10) for k rows of the rarer class.
     """
     if partition.clustered:
         variance = partition.variance(influence)
@@ -110,7 +110,7 @@ def _limits(
         rarer = np.minimum(hits, misses)
         z = np.full(area.shape, normal_quantile(level))
     m, n, rarer = np.maximum(hits, 1), np.maximum(misses, 1), np.maximum(rarer, 1)
-    if partition.clustered:  # perfect separation shows as much as its units do, not its rows
+    if partition.clustered:  # where no variance is seen, units show as much as they are, not as their rows
         m, n = np.minimum(m, partition.units), np.minimum(n, partition.units)
 
     def newcombe(theta: FloatArray) -> FloatArray:
@@ -121,7 +121,8 @@ def _limits(
     theta = np.clip(np.nan_to_num(area, nan=0.5), 0.0, 1.0)
     own = newcombe(theta)
     seen = np.where((own > 0) & (rarer > 1), variance / np.where(own > 0, own, 1.0), 1.0)
-    trust = rarer / (rarer + _HALF_TRUST)
+    # With units, rows say nothing of the size of the variance: Newcombe's only stands in for a missing one.
+    trust = np.where(variance > 0, 1.0, 0.0) if partition.clustered else rarer / (rarer + _HALF_TRUST)
     factor = trust * seen + (1 - trust)
 
     def accepts(limit: FloatArray) -> NDArray[np.bool_]:
