@@ -1,4 +1,4 @@
-"""Routed answers against each single version's, on the same flights: quality with intervals, and an honest verdict."""
+"""Routed answers against each single version's, on the same flights: quality with intervals."""
 
 from __future__ import annotations
 
@@ -14,65 +14,14 @@ from lepton_plugins.evaluation.partition import Partition, unit_numbers
 from lepton_plugins.evaluation.roc_auc import roc_auc
 from lepton_plugins.evaluation.row_metrics import row_values
 from lepton_plugins.evaluation.score import score
+from lepton_plugins.quickstart.result import Contender, PeriodResult
 from lepton_plugins.quickstart.traffic import Answers
-from lepton_plugins.records.record import Record
 from lepton_plugins.records.report import Estimate
 
 FloatArray = NDArray[np.float64]
 
 _CLASSES = ("0", "1")
 _LEVEL = 0.95
-
-
-class Contender(Record):
-    """One way to answer the traffic: the plan, or a single version for every flight."""
-
-    name: str
-    summary: str
-    share: float
-    """Part of the routed traffic that this version answered; 1 for the plan itself."""
-    log_loss: Estimate
-    auc: Estimate
-    """Mean over the flights of the AUC within their carrier: what a ranking of one carrier's flights is worth.
-    Pooled over carriers the AUC would compare scores of different versions, which differ in scale."""
-    loss_saved: Estimate | None = None
-    """This version's log loss minus the routed one, paired by flight; above zero routing is better."""
-    auc_gained: Estimate | None = None
-    """The routed AUC minus this version's, paired."""
-    p50_ms: float
-    """Median time of a request for one flight, at the client."""
-
-
-class PeriodResult(Record):
-    """What came out on the traffic of one period."""
-
-    period: str
-    flights: int
-    late: float
-    routed: Contender
-    singles: tuple[Contender, ...]
-
-    @property
-    def verdict(self) -> tuple[str, str]:
-        """Whether routing was better than every version alone: by log loss, which the plan is made for, and by AUC.
-
-        The opponent is the best version on this very traffic, which nobody knows beforehand.
-        """
-        opponent = min(self.singles, key=lambda single: single.log_loss.value or 0.0)
-        ranker = max(self.singles, key=lambda single: single.auc.value or 0.0)
-        return (
-            _sentence("Log loss", opponent.name, opponent.loss_saved, "saved", "{:+.4f}"),
-            _sentence("AUC within carriers", ranker.name, ranker.auc_gained, "gained", "{:+.3f}"),
-        )
-
-
-def _sentence(metric: str, opponent: str, better_by: Estimate | None, verb: str, form: str) -> str:
-    against = f"against {opponent}, the best single version"
-    if better_by is None or better_by.value is None or better_by.low is None or better_by.high is None:
-        return f"{metric}: can't be told {against}."
-    low, value, high = (form.format(figure) for figure in (better_by.low, better_by.value, better_by.high))
-    call = "routing won" if better_by.low > 0 else "routing did not win" if better_by.high < 0 else "a tie"
-    return f"{metric}: {call} {against}; {verb} {value} [{low}, {high}]."
 
 
 def compare(

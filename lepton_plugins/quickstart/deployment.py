@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_plugins.errors import ModelNotFound
@@ -11,6 +13,7 @@ from lepton_plugins.quickstart.flights import TARGET
 from lepton_plugins.quickstart.steps import Step, Steps
 from lepton_plugins.quickstart.versions import RECIPES
 from lepton_plugins.quickstart.workspace import Workspace, write_atomically
+from lepton_plugins.routing.directory import write_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +114,23 @@ def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> str:
     for warning in planned.plan.warnings:
         steps.note(f"  note: {warning}")
     return activation.to_digest
+
+
+def deploy_alone(registry: ModelRegistry, to: Path) -> None:
+    """Every version in one deployment, for whoever asks for it by name: what single versions are measured on.
+
+    The plan in force may leave versions out. This one is never stored: it is made for the comparison only.
+    """
+    versions = registry.list_versions(MODEL)
+    shares = {version.version: 1 / len(versions) for version in versions}
+    policy = {"kind": "weighted", "params": {"shares": shares}}
+    planned = registry.plan({"model": MODEL, "policy": policy}, save=False)
+    shutil.rmtree(to, ignore_errors=True)
+    for arm in planned.plan.arms:
+        files_of = to / "models" / arm.artifact_digest.removeprefix("sha256:")
+        files_of.mkdir(parents=True)
+        registry.registry.fetch(registry.registry.get_version(MODEL, arm.version), files_of)
+    write_plan(planned.plan, planned.files, to)
 
 
 def _who_answers(planned: PlannedDeployment) -> str:

@@ -6,14 +6,12 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from lepton_plugins.quickstart.comparison import PeriodResult
+from lepton_plugins.quickstart.result import PeriodResult, QuickstartResult
 from lepton_plugins.quickstart.workspace import Workspace
 from lepton_plugins.records.report import Estimate
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from lepton_plugins.quickstart.run import QuickstartResult
 
 
 def show(result: QuickstartResult, workspace: Workspace) -> None:

