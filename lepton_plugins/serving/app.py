@@ -120,6 +120,7 @@ class ServingApp(Starlette):
         self._serve(served)
         self.serving.reload.swaps += 1
         self.serving.reload.succeeded()
+        self._lanes.forget()
         if old is not None:
             task = asyncio.create_task(_retire(old))
             self._closing.add(task)

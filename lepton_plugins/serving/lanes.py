@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeVar
 
 from lepton_plugins.errors import Overloaded
@@ -14,27 +14,54 @@ A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 
-#: A call expected to hold the event loop longer than this goes to a thread; handing over costs about 0.1 ms.
-_SHORT = 0.003
+#: A kind whose calls take longer than this leaves the event loop; one below half of it may come back.
+#: Handing a call over costs about 0.1 ms.
+_SHORT = 0.002
+#: No single call counts for more: what the machine interrupted says little of its kind.
+_MOST = 0.02
+
+
+class Expectation:
+    """How long calls of one kind take, and whether they may hold the event loop.
+
+    On the loop wall time counts. In a thread processor time does: there the wall time of a short call is
+    mostly its wait for the interpreter's lock, and would keep it there for ever.
+    """
+
+    __slots__ = ("calls", "mean", "short")
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self.calls = 0
+        self.short = False
+
+    def learn_here(self, wall: float) -> None:
+        self.mean += ((wall if wall < _MOST else _MOST) - self.mean) * 0.05
+        if self.mean > _SHORT:
+            self.short, self.calls = False, 0
+
+    def learn_aside(self, busy: float) -> None:
+        self.calls += 1
+        # The first calls count alike: the very first may have imported or allocated something.
+        self.mean += (busy - self.mean) * max(0.05, 1 / self.calls)
+        self.short = self.mean < _SHORT / 2
 
 
 class Lanes:
-    """Runs calls of known kinds; each kind's duration is estimated from its own past.
-
-    A kind is new in a thread. The estimate follows slow calls quickly and fast ones slowly, so that a
-    kind that is slow now and then stays off the loop. At most `queued` calls wait for a thread: the next
+    """Runs calls of known kinds. A kind is new in a thread; at most `queued` calls wait for one, the next
     raises Overloaded.
     """
 
     def __init__(self, workers: int, queued: int) -> None:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="lepton-call")
         self._capacity = workers + queued
-        self._busy = 0
-        self._expected: dict[object, float] = {}
+        self._waiting = 0
+        self._expected: dict[object, Expectation] = {}
 
     def is_short(self, kind: object) -> bool:
         """Whether a call of this kind may hold the event loop."""
-        return self._expected.get(kind, _SHORT) < _SHORT
+        expected = self._expected.get(kind)
+        return expected is not None and expected.short
 
     def here(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
         """Run a short call at once."""
@@ -42,32 +69,35 @@ class Lanes:
         try:
             return function(first, second)
         finally:
-            self._learn(kind, perf_counter() - start)
+            expected = self._expected.get(kind)
+            if expected is not None:
+                expected.learn_here(perf_counter() - start)
 
     async def aside(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
         """Run a call in a thread."""
-        if self._busy >= self._capacity:
+        if self._waiting >= self._capacity:
             raise Overloaded(self._capacity)
-        self._busy += 1
-        took = [0.0]
+        self._waiting += 1
+        took: list[float] = []
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, _timed, function, first, second, took)
         finally:
-            self._busy -= 1
-            self._learn(kind, took[0])
+            self._waiting -= 1
+            if took:
+                self._expected.setdefault(kind, Expectation()).learn_aside(took[0])
 
-    def _learn(self, kind: object, seconds: float) -> None:
-        expected = self._expected.get(kind, seconds)
-        self._expected[kind] = expected + (seconds - expected) * (0.3 if seconds > expected else 0.02)
+    def forget(self) -> None:
+        """Other models answer from now on."""
+        self._expected.clear()
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
 
 
 def _timed(function: Callable[[A, B], T], first: A, second: B, took: list[float]) -> T:
-    start = perf_counter()
+    start = thread_time()
     try:
         return function(first, second)
     finally:
-        took[0] = perf_counter() - start
+        took.append(thread_time() - start)

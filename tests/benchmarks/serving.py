@@ -3,7 +3,8 @@
     python tests/benchmarks/serving.py [--seconds 2] [--rounds 5]
 
 Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. They take turns in
-the same run, so that a busy machine slows both; the ratio is what counts. One row of 30 floats as V2 JSON.
+the same run, so that a busy machine slows both; the ratio is what counts, and the processor time a request
+costs, which other processes disturb least. One row of 30 floats as V2 JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ECHO = """
 import asyncio, socket, sys, uvicorn
@@ -111,6 +114,11 @@ def complete(data: bytes) -> bool:
     return len(data) >= end + 4 + int(data[place : data.index(b"\r", place)])
 
 
+def processor_time(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
+
+
 def percentile(values: list[float], part: float) -> float:
     return sorted(values)[min(int(len(values) * part), len(values) - 1)]
 
@@ -128,11 +136,11 @@ def deployments() -> Any:
 
 
 @contextmanager
-def echo() -> Iterator[str]:
+def echo() -> Iterator[tuple[str, int]]:
     process = subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield process.stdout.readline().split(" at ")[1].strip()
+        yield process.stdout.readline().split(" at ")[1].strip(), process.pid
     finally:
         process.terminate()
         process.wait()
@@ -150,7 +158,10 @@ def measure(seconds: float, rounds: int, versions: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         deployment = made.build_deployment(home / "dir", layout="tensors", features=FEATURES, versions=versions)
-        with echo() as echo_url, made.run_server(deployment.path, home, decisions=str(home / "decisions")) as server:
+        with (
+            echo() as (echo_url, echo_process),
+            made.run_server(deployment.path, home, decisions=str(home / "decisions")) as server,
+        ):
             for connections in (1, 8):
                 clients = {
                     "echo": Client(echo_url, "/", body, connections),
@@ -158,18 +169,26 @@ def measure(seconds: float, rounds: int, versions: int) -> dict[str, Any]:
                 }
                 rates: dict[str, list[float]] = {name: [] for name in clients}
                 latencies: dict[str, list[float]] = {name: [] for name in clients}
+                costs: dict[str, list[float]] = {name: [] for name in clients}
+                processes = {"echo": psutil.Process(echo_process), "lepton": psutil.Process(server.process.pid)}
                 for number in range(rounds + 1):
                     for name, client in clients.items():
+                        before = processor_time(processes[name])
                         rate, taken = client.run(seconds if number else 0.5)
+                        cost = (processor_time(processes[name]) - before) / len(taken)
                         if number:  # The first round warms up.
                             rates[name].append(rate)
                             latencies[name] += taken
+                            costs[name].append(cost)
                 for client in clients.values():
                     client.close()
                 ratios = [ours / bare for ours, bare in zip(rates["lepton"], rates["echo"], strict=True)]
                 results[f"{connections} connections"] = {
                     "echo_per_s": round(statistics.median(rates["echo"])),
                     "lepton_per_s": round(statistics.median(rates["lepton"])),
+                    "echo_cpu_us": round(1e6 * statistics.median(costs["echo"]), 1),
+                    "lepton_cpu_us": round(1e6 * statistics.median(costs["lepton"]), 1),
+                    "cpu_ratio": round(statistics.median(costs["echo"]) / statistics.median(costs["lepton"]), 3),
                     "ratio": round(statistics.median(ratios), 3),
                     "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
                     "p50_ms": round(1000 * percentile(latencies["lepton"], 0.5), 3),
