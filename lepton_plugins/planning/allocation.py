@@ -118,9 +118,8 @@ def traffic_of(proposal: Proposal, given: Mapping[str, float]) -> NDArray[np.flo
     place = {segment: index for index, segment in enumerate(proposal.segments)}
     for segment in given:
         if segment not in place:
-            raise TrafficInvalid(
-                f"found the segment {segment!r}, which the evaluation data lacks.{nearest(segment, place)}"
-            )
+            close = nearest(segment, place).rstrip(".")
+            raise TrafficInvalid(f"found the segment {segment!r}, which the evaluation data lacks.{close}")
     total = sum(given.values())
     named = np.array([segment in given for segment in proposal.segments])
     if total > 1 + 1e-6 or (named.all() and abs(total - 1) > 1e-6):

@@ -59,10 +59,12 @@ def row_weights(segments: Sequence[str | None], cells: NDArray[np.intp], traffic
     rest = sum(value for segment, value in part.items() if segment not in traffic)
     others = max(1.0 - sum(traffic.values()), 0.0) / rest if rest else 0.0
     factor = {
-        segment: traffic[segment] / value if segment in traffic and value else others for segment, value in part.items()
+        segment: traffic[segment] / value if segment is not None and segment in traffic and value else others
+        for segment, value in part.items()
     }
-    weights: Floats = np.array([factor[segment] for segment in segments])[cells]
-    return weights / weights.mean()
+    weights = np.array([factor[segment] for segment in segments])[cells]
+    normalised: Floats = weights / weights.mean()
+    return normalised
 
 
 def cross_fitted_gain(

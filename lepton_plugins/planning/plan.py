@@ -272,7 +272,7 @@ class _Planning:
             spec=self.spec,
             live=[item for item in self.admission.candidates if item.name in self.paired.versions],
             idle=[item for item in self.admission.candidates if item.name not in self.paired.versions],
-            required=frozenset({self.default, *([fallback] if fallback in self.paired.versions else [])}),
+            required=frozenset({self.default, fallback or self.default} & set(self.paired.versions)),
         )
 
     @property
@@ -352,7 +352,7 @@ def _segments(answer: Choice, weights: NDArray[np.float64], names: Sequence[str]
     rows = np.bincount(answer.cells, minlength=len(answer.vectors))
     traffic = np.bincount(answer.cells, weights=weights, minlength=len(answer.vectors)) / weights.sum()
     found: dict[tuple[str, tuple[float, ...]], SegmentShares] = {}
-    for cell in np.flatnonzero(rows):
+    for cell in np.flatnonzero(rows).tolist():
         vector = tuple(answer.vectors[cell].tolist())
         key = (answer.segments[cell] or NO_SEGMENT, vector)
         other, reason = found.get(key), answer.reasons[cell]

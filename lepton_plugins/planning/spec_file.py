@@ -36,17 +36,14 @@ def read_spec(path: Path) -> PlanSpec:
             [f"byte {error.start}: found {error.object[error.start]:#04x}, expected UTF-8"], path
         ) from None
     try:
-        data, lines, wrong = read_tree(text)
+        data, lines, found = read_tree(text)
     except yaml.YAMLError as error:
         raise SpecInvalid([_syntax(error)], path) from None
-    found = [*wrong]
     if not isinstance(data, Mapping):
         given = "nothing" if data is None else f"a {type(data).__name__}"
-        raise SpecInvalid(
-            [*(text for _, text in found), f"found {given}, expected keys such as model and policy"], path
-        )
+        raise SpecInvalid([f"found {given}, expected keys such as model and policy"], path)
     spec, more = _validated(data)
-    found += more
+    found = [*found, *more]
     if found:
         numbered = sorted(((_line(place, lines), place, text) for place, text in found), key=lambda item: item[0] or 0)
         raise SpecInvalid([_told(line, place, text) for line, place, text in numbered], path)

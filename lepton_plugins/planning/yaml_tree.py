@@ -55,7 +55,7 @@ class _Reader:
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
-        plain = self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+        plain = self._loader.construct_object(node)
         if isinstance(plain, float) and not math.isfinite(plain):
             self.findings.append((place, f"found {node.value}, expected a finite number"))
         if not isinstance(plain, str | int | float | bool | None):

@@ -133,6 +133,9 @@ def _kind_alone(value: object) -> object:
     return {"kind": value} if isinstance(value, str) else value
 
 
+Policy = Annotated[PolicySpec, BeforeValidator(_kind_alone, json_schema_input_type=PolicySpec | str)]
+
+
 class Sticky(SpecRecord):
     """The same unit (a customer, a session) gets the same arm as long as shares allow."""
 
@@ -213,7 +216,8 @@ def _which(value: object) -> object:
     if value == "all" or isinstance(value, list | tuple | dict | VersionFilter):
         return value
     raise ValueError(
-        f"found {value!r}, expected all, a list of versions such as [1, 3], or a filter such as {{tag: {{stage: prod}}}}"
+        f"found {value!r}, expected all, a list of versions such as [1, 3], "
+        f"or a filter such as {{tag: {{stage: prod}}}}"
     )
 
 
@@ -243,9 +247,7 @@ class PlanSpec(SpecRecord):
     output: OutputKind | None = None
     """What the versions' outputs are brought to; default by task: proba, value, score."""
     objective: Objective = Objective()
-    policy: Annotated[PolicySpec, BeforeValidator(_kind_alone, json_schema_input_type=PolicySpec | str)] = PolicySpec(
-        kind="weighted"
-    )
+    policy: Policy = PolicySpec(kind="weighted")
     """Which version answers: a kind with its parameters, or the kind alone."""
     around: Around = Around()
     resources: ResourceSpec = ResourceSpec()

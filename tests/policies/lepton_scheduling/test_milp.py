@@ -19,23 +19,23 @@ def problem_of(seed: int, versions: int = 5, segments: int = 3, form: str = "mix
     rng = np.random.default_rng(seed)
     allowed = rng.random((segments, versions)) < 0.8
     allowed[:, 0] = True
-    facts = dict(
-        versions=[str(i + 1) for i in range(versions)],
-        segments=[f"s{i}" for i in range(segments)],
-        traffic=rng.dirichlet(np.ones(segments)),
-        utility=rng.uniform(0.3, 0.7, (segments, versions)),
-        weights=np.ones(versions) if seed % 2 else rng.uniform(0.5, 1.5, versions),
-        allowed=allowed,
-        cpu=rng.uniform(0.001, 0.02, versions),
-        memory=rng.uniform(1e8, 4e9, versions),
-        gpu=(rng.random(versions) < 0.4).astype(float),
-        gpu_memory=np.zeros(versions),
-        budget=Budget(cpu=rng.uniform(0.5, 1.5), memory=int(rng.uniform(3e9, 8e9)), gpu=1),
-        load=100.0,
-        required=np.eye(versions, dtype=bool)[0],
-        form=form,
-        gap=0.0,
-    )
+    facts = {
+        "versions": [str(i + 1) for i in range(versions)],
+        "segments": [f"s{i}" for i in range(segments)],
+        "traffic": rng.dirichlet(np.ones(segments)),
+        "utility": rng.uniform(0.3, 0.7, (segments, versions)),
+        "weights": np.ones(versions) if seed % 2 else rng.uniform(0.5, 1.5, versions),
+        "allowed": allowed,
+        "cpu": rng.uniform(0.001, 0.02, versions),
+        "memory": rng.uniform(1e8, 4e9, versions),
+        "gpu": (rng.random(versions) < 0.4).astype(float),
+        "gpu_memory": np.zeros(versions),
+        "budget": Budget(cpu=rng.uniform(0.5, 1.5), memory=int(rng.uniform(3e9, 8e9)), gpu=1),
+        "load": 100.0,
+        "required": np.eye(versions, dtype=bool)[0],
+        "form": form,
+        "gap": 0.0,
+    }
     return AllocationProblem(**(facts | changes))
 
 
