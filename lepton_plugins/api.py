@@ -228,25 +228,21 @@ class ModelRegistry:
 
     def revision(self, model: str, revision: str | int | None = None) -> PlanRevision:
         """A stored revision by number or digest (its beginning is enough); by default the latest."""
+        from lepton_plugins.planning.lifecycle import find
+
+        if revision is not None:
+            return find(self.registry, model, str(revision))
         stored = self.registry.list_plans(model)
-        if revision is None:
-            if not stored:
-                raise PlanNotFound(model)
-            return stored[-1]
-        wanted = str(revision).removeprefix("#")
-        digest = wanted.removeprefix("sha256:")
-        for found in stored:
-            named = len(digest) >= 6 and found.digest.removeprefix("sha256:").startswith(digest)
-            if named or str(found.number) == wanted:
-                return found
-        raise PlanNotFound(model, str(revision))
+        if not stored:
+            raise PlanNotFound(model)
+        return stored[-1]
 
     def promote(
         self, model: str, revision: str | int | None = None, *, why: str = "", force: bool = False
     ) -> Activation:
-        """Put a stored plan (by default the latest) in force.
+        """Put a stored plan (by default the latest that hasn't been) in force.
 
-        PlanStale if the plan in force isn't the one that it was planned on (`force` goes ahead);
+        NothingToPromote; PlanStale if the plan in force isn't the one that it was planned on (`force` goes ahead);
         PromotionLost if a concurrent promotion stands.
         """
         from lepton_plugins.planning.lifecycle import promote
@@ -256,7 +252,7 @@ class ModelRegistry:
         return _activated("promoted", activation)
 
     def rollback(self, model: str, *, to: str | int | None = None, why: str = "") -> Activation:
-        """Put the plan that was in force before (or the revision `to`) back in force."""
+        """Put the plan that was in force before (or the revision `to`) back in force. NothingToRollBack."""
         from lepton_plugins.planning.lifecycle import rollback
 
         with _failures_told(model, "rollback"):
@@ -272,7 +268,7 @@ class ModelRegistry:
         return _activated("promoted", activation)
 
     def unpin(self, model: str, *, why: str = "") -> Activation:
-        """Put the plan that the pin replaced back in force."""
+        """Put the plan that the pin replaced back in force. NotPinned if there is no pin."""
         from lepton_plugins.planning.lifecycle import unpin
 
         with _failures_told(model, "unpin"):

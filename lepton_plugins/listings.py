@@ -66,7 +66,7 @@ def activations_listing(activations: Sequence[Activation]) -> Listing[Activation
 
 def short_digest(digest: str | None) -> str | None:
     """Enough of a digest to tell it from others, as people write it."""
-    return None if digest is None else digest.removeprefix("sha256:")[:10]
+    return None if digest is None else digest.removeprefix("sha256:")[:12]
 
 
 def size(value: float | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lepton_plugins.cli.opening import open_registry
-from lepton_plugins.cli.output import Output, OutputOption, listing_table, show
+from lepton_plugins.cli.output import Output, OutputOption, listing_table, plain, show
 from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import InvalidInput
 
@@ -68,7 +68,8 @@ def plan(
         terminal.note(_in_force(activation))
     elif not dry_run:
         terminal.note(f"Stored, not yet in force. Next: lepton diff {name}, then lepton promote {name}")
-    show(planned.plan, lambda: planned.table(), output)
+    result = {**plain(planned.plan), "digest": planned.plan.digest, **plain(planned.model_dump(exclude={"plan"}))}
+    show(result, planned.table, output)
 
 
 def diff(
@@ -86,6 +87,8 @@ def diff(
 
     Example: lepton diff flights 3 4
     """
+    from rich.text import Text
+
     given = revisions or []
     if len(given) > 2 or (file is not None and given):
         raise InvalidInput("diff takes at most two revisions, or -f FILE without revisions.")
@@ -94,8 +97,8 @@ def diff(
         found = registry.diff_with(_spec(file, name), trust="pickle" if trust else None)
     else:
         found = registry.diff(name, *given)
-    show(found, lambda: str(found), output)
-    if found.changes:
+    show(found, lambda: Text(str(found)), output)
+    if found:
         raise typer.Exit(1)
 
 
