@@ -35,7 +35,9 @@ def flights() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files: `linear` (ONNX), `trees` (ONNX), `signed` (an MLflow directory with signature), `bare` (a pickle)."""
+    """Files: `linear` and `trees` (ONNX), `bare` (a pickle); MLflow directories with signature: `signed`,
+    and `weak`, which knows one feature only.
+    """
     import mlflow.sklearn
     from mlflow.models import infer_signature
     from skl2onnx import to_onnx
@@ -56,14 +58,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[name] = folder / f"{name}.onnx"
         graph = to_onnx(pipeline, matrix[:1], options={"zipmap": False})
         found[name].write_bytes(graph.SerializeToString())
-    signed = make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(data[FEATURES], data.late)
-    found["signed"] = folder / "signed"
-    mlflow.sklearn.save_model(
-        signed,
-        str(found["signed"]),
-        signature=infer_signature(data[FEATURES], data.late),
-        serialization_format="cloudpickle",
-    )
+    for name, columns in (("signed", FEATURES), ("weak", ["x1"])):
+        found[name] = folder / name
+        mlflow.sklearn.save_model(
+            make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(data[columns], data.late),
+            str(found[name]),
+            signature=infer_signature(data[columns], data.late),
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],  # Finding them out takes a process and 5 s.
+        )
     found["bare"] = save_estimator(LogisticRegression().fit(data[["x0", "x1"]], data.late), folder / "bare.pkl")
     return found
 
