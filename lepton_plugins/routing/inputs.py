@@ -19,21 +19,6 @@ Columns = dict[str, NDArray[Any]]
 _TEXT = {"str": (str, np.str_), "bytes": (bytes, np.bytes_)}
 
 
-class _Expected:
-    """A field, ready to be compared with."""
-
-    __slots__ = ("dtype", "field", "inner", "is_text", "name", "required", "text")
-
-    def __init__(self, field: Field, required: bool) -> None:
-        self.field = field
-        self.name = field.name
-        self.required = required
-        self.dtype = numpy_dtype(field)
-        self.inner = field.shape[1:]
-        self.is_text = field.dtype in _TEXT
-        self.text = _TEXT[field.dtype][0] if self.is_text else None
-
-
 class InputChecker:
     """Checks columns against a signature. `optional` names what may be missing although the signature lists it.
 
@@ -46,28 +31,39 @@ class InputChecker:
         fields = signature.inputs if signature is not None else ()
         self.fields = {field.name: field for field in fields}
         self.layout = signature.layout if signature is not None else "columns"
-        self._expected = [_Expected(field, field.required and field.name not in optional) for field in fields]
+        #: Plain tuples: unpacking one costs less than looking up attributes, once a column and request.
+        self._expected = [
+            (
+                field.name,
+                numpy_dtype(field),
+                len(field.shape),
+                _TEXT[field.dtype][0] if field.dtype in _TEXT else None,
+                field.required and field.name not in optional,
+                field,
+            )
+            for field in fields
+        ]
 
     def check(self, columns: Mapping[str, NDArray[Any]], rows: int) -> Columns:
         """The columns as the signature has them. RequestInvalid names the first that doesn't fit."""
         if not self._expected:
             return dict(columns)
         checked: Columns = {}
-        for expected in self._expected:
-            column = columns.get(expected.name)
+        for name, dtype, ndim, text, required, field in self._expected:
+            column = columns.get(name)
             if column is None:
-                if expected.required:
-                    raise InputMissing(expected.name, columns, _expected(expected.field))
+                if required:
+                    raise InputMissing(name, columns, _expected(field))
                 continue
-            if expected.is_text:
+            if text is not None:
                 # One string is looked at here: a request of one row must not pay for the general case.
-                if not (rows == 1 and column.shape == (1,) and type(column[0]) is expected.text):
-                    column = fit_column(expected.field, column)
-            elif column.dtype != expected.dtype or column.shape[1:] != expected.inner:
-                column = fit_column(expected.field, column)
+                if not (rows == 1 and column.shape == (1,) and type(column[0]) is text):
+                    column = fit_column(field, column)
+            elif column.dtype != dtype or column.ndim != ndim or (ndim > 1 and column.shape[1:] != field.shape[1:]):
+                column = fit_column(field, column)
             if len(column) != rows:
-                raise InputInvalid(expected.name, f"{len(column)} rows", f"{rows}, as in the other inputs")
-            checked[expected.name] = column
+                raise InputInvalid(name, f"{len(column)} rows", f"{rows}, as in the other inputs")
+            checked[name] = column
         if len(checked) != len(columns):
             raise InputUnknown(next(name for name in columns if name not in self.fields), self.fields)
         return checked

@@ -1,9 +1,10 @@
 """Units to draws: a unit's key gives the same 64-bit number in every process, request and revision.
 
-Keys are hashed by BLAKE2b (RFC 7693), keyed with the plan's salt. One hash gives the draw and the hash
-that is logged in the key's place: disjoint parts of one output tell nothing of each other. Further numbers
-(the holdout) are mixed from the draw by SplitMix64 (Steele, Lea, Flood 2014), so that a logged draw replays
-the whole decision.
+Keys are hashed by BLAKE2b (RFC 7693) behind the plan's salt, which is as good as BLAKE2's own keyed mode
+(it pads the key to a block of its own, and so costs a second compression). One hash gives the draw and the
+hash that is logged in the key's place: disjoint parts of one output tell nothing of each other. Further
+numbers (the holdout) are mixed from the draw by SplitMix64 (Steele, Lea, Flood 2014), so that a logged draw
+replays the whole decision.
 """
 
 from __future__ import annotations
@@ -90,12 +91,14 @@ class LoggedKeys(Sequence[str | None]):
 
 
 class Slots:
-    """Draws and logged hashes under one salt (hex, at most 64 bytes)."""
+    """Draws and logged hashes under one salt (hex)."""
 
     def __init__(self, salt: str) -> None:
-        # A hasher that has taken in the key already: copying it costs less than making one.
-        self._hasher = blake2b(key=bytes.fromhex(salt), digest_size=_BYTES, person=b"lepton unit")
-        self._requests = blake2b(key=bytes.fromhex(salt), digest_size=8, person=b"lepton request")
+        secret = bytes.fromhex(salt)
+        prefix = len(secret).to_bytes(2, "little") + secret
+        # Hashers that have taken in the salt already: copying one costs less than making it.
+        self._hasher = blake2b(prefix, digest_size=_BYTES, person=b"lepton unit")
+        self._requests = blake2b(prefix, digest_size=8, person=b"lepton request")
 
     def unit(self, key: Any) -> tuple[int, str] | None:
         """The draw of a unit and its logged hash; None where there is no key."""
@@ -112,10 +115,13 @@ class Slots:
         given = keys.tolist() if isinstance(keys, np.ndarray) and keys.dtype.kind in "iufbU" else list(keys)
         if len(given) != rows:
             raise RequestInvalid(f"Found {len(given)} keys", expected=f"one for each of the {rows} rows")
-        canonical = [
-            key.encode() if type(key) is str and key.isalnum() and key.isascii() else canonical_key(key)
-            for key in given
-        ]
+        try:
+            # Most keys are plain text; what could be a number written as 7.0 takes the long way.
+            canonical = [
+                key.encode() if type(key) is str and key and key[-1] != "0" else canonical_key(key) for key in given
+            ]
+        except UnicodeEncodeError:
+            canonical = [canonical_key(key) for key in given]
         digests: dict[bytes | None, bytes | None] = {}
         copy = self._hasher.copy
         for key in dict.fromkeys(canonical):
