@@ -6,7 +6,7 @@ Source: Open Inference Protocol V2, "Tensor Data Types" and "Tensor Data" (JSON:
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -33,15 +33,23 @@ NUMPY = {
 
 _NAMES = {dtype: name for name, dtype in NUMPY.items()}
 
-#: What JSON may hold for a numpy kind. A null float is NaN: JSON has no other way to write it.
+
+def _floats(largest: float) -> Any:
+    return list[Annotated[float, msgspec.Meta(ge=-largest, le=largest)] | None]
+
+
+#: What JSON may hold, by datatype, else by numpy's kind. A null float is NaN: JSON has no other way to write it.
 _LIST: dict[str, Any] = {
     "b": list[bool],
     "i": list[int],
     "u": list[int],
     "f": list[float | None],
     "O": list[str],
+    "FP16": _floats(65504.0),
+    "FP32": _floats(3.4028234663852886e38),
 }
-_FLAT = {kind: msgspec.json.Decoder(listed) for kind, listed in _LIST.items()}
+_LISTS = {name: _LIST.get(name, _LIST[dtype.kind]) for name, dtype in NUMPY.items()}
+_FLAT = {name: msgspec.json.Decoder(listed) for name, listed in _LISTS.items()}
 _ANY = msgspec.json.Decoder()
 
 
@@ -59,21 +67,18 @@ def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw)
     if not len(memoryview(data)):
         raise InputInvalid(name, "no data", "`data`, a list of values")
     try:
-        values = _FLAT[dtype.kind].decode(data)
+        values = _FLAT[datatype].decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        values = _flatten(name, datatype, shape, dtype.kind, data, error)
+        values = _flatten(name, datatype, shape, data, error)
     if len(values) != size:
         raise InputInvalid(name, f"{len(values)} values", f"{size} for the shape {shape}")
     try:
         if dtype.kind == "O":
             array = np.empty(size, dtype=object)
             array[:] = values
-        elif dtype.kind == "f" and dtype.itemsize < 8:
-            with np.errstate(over="raise"):
-                array = np.array(values, dtype=dtype)
         else:
             array = np.array(values, dtype=dtype)
-    except (OverflowError, FloatingPointError):
+    except OverflowError:
         raise InputInvalid(name, f"a value out of the range of {datatype}", f"{datatype} values") from None
     return array if len(shape) == 1 else array.reshape(shape)
 
@@ -85,7 +90,7 @@ def tensor_size(name: str, shape: list[int]) -> int:
     return math.prod(shape)
 
 
-def _flatten(name: str, datatype: str, shape: list[int], kind: str, data: msgspec.Raw, error: Exception) -> list[Any]:
+def _flatten(name: str, datatype: str, shape: list[int], data: msgspec.Raw, error: Exception) -> list[Any]:
     """Nested lists, whose nesting must be the shape's; anything else is the error that flat decoding gave."""
     try:
         values = _ANY.decode(data)
@@ -100,7 +105,7 @@ def _flatten(name: str, datatype: str, shape: list[int], kind: str, data: msgspe
             raise InputInvalid(name, f"{len(values)} lists", f"{shape[0]} for the shape {shape}")
         values = [value for part in values for value in part]
     try:
-        flat: list[Any] = msgspec.convert(values, _LIST[kind])
+        flat: list[Any] = msgspec.convert(values, _LISTS[datatype])
     except msgspec.ValidationError:
         raise InputInvalid(name, f"data that isn't {datatype} ({error})", f"{datatype} values") from None
     return flat

@@ -1,4 +1,7 @@
-"""uvicorn's HTTP protocol with bounds that it doesn't have: the headers' size, the time until a request is complete."""
+"""uvicorn's HTTP protocol with bounds that it doesn't have, and answers in one write.
+
+Bounds: the headers' size, and the time until a request is complete.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,49 @@ import asyncio
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lepton_plugins.errors import BodyTooSlow
 from lepton_plugins.serving.call import JSON_HEADERS, encode_json
 from lepton_plugins.serving.failure import error_answer
+
+
+class OneWriteCycle(RequestResponseCycle):
+    """Sends a whole successful answer by one call of the system: head and body apart cost two.
+
+    What isn't whole, isn't a 200 or can't be written at once goes uvicorn's way. Headers are the
+    application's own and not checked again.
+    """
+
+    _start: Any = None
+
+    async def send(self, message: Any) -> None:
+        start = self._start
+        if start is None:
+            if message["type"] == "http.response.start" and message["status"] == 200 and not self.response_started:
+                self._start = message
+            else:
+                await super().send(message)
+            return
+        self._start = None
+        if message.get("more_body") or self.flow.write_paused or self.disconnected or self.scope["method"] == "HEAD":
+            await super().send(start)
+            await super().send(message)
+            return
+        lines = [STATUS_LINE[200]]
+        for name, value in self.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in start["headers"]:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        lines.append(message["body"])
+        self.transport.write(b"".join(lines))
+        self.waiting_for_100_continue = False
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -45,12 +86,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         if self._read <= self.header_limit or self._header_size() <= self.header_limit:
             super().on_headers_complete()
-            return
-        app, self.app = self.app, _headers_too_large
-        try:
-            super().on_headers_complete()
-        finally:
-            self.app = app
+        else:
+            app, self.app = self.app, _headers_too_large
+            try:
+                super().on_headers_complete()
+            finally:
+                self.app = app
+        # uvicorn names its class and not the protocol's; the request's task starts after this returns.
+        self.cycle.__class__ = OneWriteCycle
 
     def on_message_complete(self) -> None:
         self._incomplete = False

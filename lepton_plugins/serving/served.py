@@ -33,7 +33,7 @@ class Served:
         self.reader = InputReader(plan.signature, self.limits.rows)
         policy = (b"x-lepton-policy", _UNFIT_FOR_HEADER.sub("?", plan.policy.kind).encode())
         self.headers: dict[str, Headers] = {
-            version: [*JSON_HEADERS, (b"x-lepton-version", version.encode()), policy]
+            version: [*JSON_HEADERS, (b"x-lepton-version", _UNFIT_FOR_HEADER.sub("?", version).encode()), policy]
             for version in (*self.versions, MIXED)
         }
         self.active = 0
