@@ -60,8 +60,19 @@ class StoredFormat:
         return tuple(name for name in self.packages if not _importable(name))
 
 
+#: Keys of a flavour's configuration that name files.
+_FILE_KEYS = ("data", "model_path", "model_data", "pickled_model")
+
+
 def stored_format(mlmodel: MlModel) -> StoredFormat:
-    """The format of an MLflow model directory, from its MLmodel alone."""
+    """The format of an MLflow model directory, from its MLmodel alone.
+
+    ModelFilesInvalid where it names files outside the directory: no digest covers those.
+    """
+    for conf in mlmodel.flavors.values():
+        for key in _FILE_KEYS:
+            if isinstance(conf.get(key), str):
+                mlmodel.file(conf[key])
     pyfunc = mlmodel.flavors.get("python_function", {})
     loader = str(pyfunc.get("loader_module", ""))
     flavor = _native_flavor(mlmodel, loader)

@@ -130,10 +130,14 @@ class PyfuncModel:
             raw = result.numbers
         if raw is None:
             raise OutputUnavailable(None, "proba", "labels")
+        proba = outputs.as_proba(raw, rows)
         if result.classes and not self.classes:
-            # Columns named by class tell the classes; every answer has the same ones.
-            self.classes = result.classes
-        return outputs.as_proba(raw, rows)
+            self.classes = result.classes  # Columns named by class tell the classes.
+        elif result.classes and result.classes != self.classes:
+            if sorted(result.classes) != sorted(self.classes):
+                raise OutputUnavailable(None, "proba", f"classes {result.classes}, after {self.classes} before")
+            proba = proba[:, [result.classes.index(name) for name in self.classes]]
+        return proba
 
     def _label(self, result: Result, rows: int) -> NDArray[Any]:
         if result.label is not None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
-from threading import BoundedSemaphore
 from time import perf_counter
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -14,15 +11,13 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid, TimedOut
+from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.loaded_arm import LoadedArm, broken_rows, take
+from lepton_plugins.routing.time_limit import TimeLimit
 
 logger = logging.getLogger("lepton_plugins.routing")
-
-#: Calls under a time limit that may run at once; those given up count until they end.
-POOL = 32
 
 
 class Answer(NamedTuple):
@@ -52,10 +47,8 @@ class Answerer:
         self._arms = tuple(arms)
         self._fallback = fallback
         self._default = default
-        self._timeout = timeout
         self._counters = counters
-        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="lepton-arm") if timeout is not None else None
-        self._free = BoundedSemaphore(POOL)
+        self._limit = TimeLimit(timeout) if timeout is not None else None
 
     def one(self, arm: int, columns: Columns) -> tuple[NDArray[Any], int, str | None]:
         """One row: its answer, the arm that gave it, and the cause where that isn't `arm`."""
@@ -82,8 +75,8 @@ class Answerer:
         return self._repaired(parts, arms, columns, rows)
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._limit is not None:
+            self._limit.close()
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -91,8 +84,8 @@ class Answerer:
         runner = self._arms[arm]
         start = perf_counter()
         try:
-            if self._pool is not None and limit:
-                values = self._within_limit(runner, columns, rows)
+            if self._limit is not None and limit:
+                values = self._limit.call(runner, columns, rows)
             else:
                 values = runner.predict(columns, rows)
             broken = broken_rows(values, rows)
@@ -108,17 +101,6 @@ class Answerer:
         without = OutputInvalid(runner.version, f"no finite answer for {number} of {rows} rows", "one for each row")
         self._counters.failed(runner.version, without.code, number)
         return _Part(arm, index, values, broken, without)
-
-    def _within_limit(self, runner: LoadedArm, columns: Columns, rows: int) -> NDArray[Any]:
-        assert self._pool is not None
-        if not self._free.acquire(blocking=False):
-            raise ArmOverloaded(runner.version, POOL)
-        future = self._pool.submit(runner.predict, columns, rows)
-        future.add_done_callback(lambda _: self._free.release())
-        try:
-            return future.result(self._timeout)
-        except FutureTimeout:
-            raise TimedOut(runner.version, "answer", self._timeout or 0.0) from None
 
     def _fall_back(self, part: _Part, columns: Columns, rows: int) -> tuple[int, NDArray[Any]]:
         """Another arm's answer for the same rows, without a time limit: somebody has to answer."""
@@ -165,14 +147,15 @@ class Answerer:
         return Answer(_assemble(whole, rows), served, causes)
 
 
-class ArmOverloaded(LeptonError):
-    """A version with too many calls that haven't ended."""
+class OutputMixed(LeptonError):
+    """Versions whose answers can't stand in one array."""
 
-    code = "overloaded"
-    http_status = 503
+    code = "output_mixed"
+    http_status = 500
 
-    def __init__(self, version: str, limit: int) -> None:
-        super().__init__(f"Version {version}: {limit} calls under a time limit haven't ended.")
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        found = " and ".join(sorted({str(shape) for shape in shapes}))
+        super().__init__(f"The versions' answers have different shapes a row: {found}; plan versions that agree.")
 
 
 def error_code(error: Exception | None) -> str:
@@ -186,8 +169,7 @@ def _assemble(parts: list[_Part], rows: int) -> NDArray[Any]:
     if len(parts) == 1 and len(answers[0]) == rows:
         return answers[0]
     if len({answer.shape[1:] for answer in answers}) > 1:
-        shapes = " and ".join(sorted({str(answer.shape[1:]) for answer in answers}))
-        raise ModelFailed("of this plan", "agree on what to answer", f"their answers have the shapes {shapes} a row")
+        raise OutputMixed([answer.shape[1:] for answer in answers])
     kinds = {answer.dtype.kind for answer in answers}
     dtype = np.result_type(*answers) if len(kinds) == 1 else np.dtype(object)
     values = np.empty((rows, *answers[0].shape[1:]), dtype=dtype)

@@ -35,8 +35,11 @@ class LoadedArm:
         self.version = arm.version
         self.model = model
         self.output = output
-        self._width = len(classes) if output == "proba" else 0
-        self._order = class_order(model.classes, classes, arm.version) if output == "proba" else None
+        self._classes = tuple(classes) if output == "proba" else ()
+        self._width = len(self._classes)
+        self._own: tuple[str, ...] | None = None
+        self._order: ClassOrder | None = None
+        self._find_order()
         own = arm.signature or model.signature
         self._context = context
         self._names = own.input_names if own is not None else None
@@ -52,6 +55,8 @@ class LoadedArm:
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
         """The answer for all rows, in the plan's order of classes; its shape is checked."""
         values = self.model.predict(self._inputs(columns), self.output)
+        if self.model.classes is not self._own:
+            self._find_order()
         if self._order is not None:
             values = self._order.apply(values)
         shape = values.shape
@@ -61,6 +66,12 @@ class LoadedArm:
         elif shape != (rows,) and not (len(shape) == 2 and shape[0] == rows and self.output in ("value", "proba")):
             raise OutputUnavailable(self.version, self.output, f"an array of shape {shape}")
         return values
+
+    def _find_order(self) -> None:
+        """Some models know their classes only when they have answered."""
+        own = self.model.classes
+        self._order = class_order(own, self._classes, self.version)
+        self._own = own
 
     def _inputs(self, columns: Columns) -> Columns:
         if self._names is None:

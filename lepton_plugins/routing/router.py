@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
-from lepton_plugins.plugins import plugins
+from lepton_plugins.plugins import plugins, validation_lines
 from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.signature import Signature
@@ -377,7 +378,10 @@ class Router:
         """Store what became of decisions; FeedbackUnavailable without a decision log."""
         if self.log is None:
             raise FeedbackUnavailable
-        given = [item if isinstance(item, Feedback) else Feedback.model_validate(dict(item)) for item in items]
+        try:
+            given = [item if isinstance(item, Feedback) else Feedback.model_validate(dict(item)) for item in items]
+        except ValidationError as error:
+            raise RequestInvalid(f"Found feedback that can't be read: {validation_lines(error)}") from None
         return self.log.feedback(given)
 
     def settle(self) -> None:

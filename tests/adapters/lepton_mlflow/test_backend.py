@@ -253,6 +253,9 @@ def test_only_listed_formats_count_as_data(tmp_path, flavors, format, carries):
     # The same files behind a loader of somebody's own, or with code beside them, carry code.
     own = mlmodel(tmp_path / "own", flavors | {"python_function": {"loader_module": "evil.loader"}})
     assert BACKEND.inspect(own).carries_code
+    outside = mlmodel(tmp_path / "outside", {name: flavors[name] | {"data": "../../model.bin"}})
+    with pytest.raises(ModelFilesInvalid, match="outside"):
+        BACKEND.inspect(outside)
     beside = mlmodel(tmp_path / "beside", {name: flavors[name] | {"code": "code"}})
     assert BACKEND.inspect(beside).carries_code
     inner = mlmodel(tmp_path / "inner", flavors | {"python_function": {"loader_module": f"mlflow.{name}", "data": "x"}})

@@ -48,7 +48,9 @@ def test_what_cannot_be_a_key_is_refused(key):
         canonical_key(key)
 
 
-KEYS = st.one_of(st.none(), st.text(max_size=12), st.just("\ud800"), st.integers(), st.floats(), st.booleans(), st.binary(max_size=8))
+KEYS = st.one_of(
+    st.none(), st.text(max_size=12), st.just("\ud800"), st.integers(), st.floats(), st.booleans(), st.binary(max_size=8)
+)
 
 
 @settings(max_examples=150, deadline=None)
