@@ -18,7 +18,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from lepton_plugins.errors import (
     BodyTooLarge,
-    LeptonError,
     MediaTypeUnsupported,
     MethodNotAllowed,
     NotReady,
@@ -60,7 +59,7 @@ class ServingApp(Starlette):
         self.settings = settings
         self.serving = ServerState(settings)
         self.served: Served | None = None
-        self.failure: LeptonError | None = None
+        self.failure: Exception | None = None
         """Why start-up failed, for whoever runs the server."""
         self._access = Access(settings)
         self._lanes = Lanes(settings.workers, settings.limits.queued)
@@ -78,8 +77,9 @@ class ServingApp(Starlette):
                 offer = plugins().by_scheme("store", self.settings.decisions)
                 self.serving.log = offer.load()(self.settings.decisions)
             self._serve(self._load(directory))
-        except LeptonError as error:
+        except Exception as error:
             self.failure = error
+            await self._stop()
             raise
         if revision is not None:
             loop = asyncio.get_running_loop()
@@ -117,17 +117,19 @@ class ServingApp(Starlette):
 
     async def _swap(self, served: Served) -> None:
         old = self.served
+        if old is None:  # Stopped while it was loading.
+            await asyncio.to_thread(served.router.close)
+            return
         self._serve(served)
         self.serving.reload.swaps += 1
         self.serving.reload.succeeded()
         self._lanes.forget()
-        if old is not None:
-            task = asyncio.create_task(_retire(old))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        task = asyncio.create_task(_retire(old))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _serve(self, served: Served) -> None:
-        """From here on requests get this one: one assignment, so none sees half of it."""
+        """From here on requests get this one; nothing is awaited in between, so none sees half of it."""
         exact: dict[tuple[str, str], Match] = {}
         for route in ROUTES:
             if "{version}" not in route.path:
