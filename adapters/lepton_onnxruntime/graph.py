@@ -8,11 +8,11 @@ hold the weights, operators that need a native library, the classes of a classif
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lepton_onnxruntime.wire import delimited, integers, message_fields, text
 from lepton_plugins.errors import ModelFilesInvalid
 
 Buffer = memoryview
@@ -111,14 +111,14 @@ def with_output(model: bytes, tensor: str) -> bytes:
     nothing but the output adds it to the model's own ("Last One Wins", protobuf's encoding guide).
     """
     name = tensor.encode()
-    return model + _delimited(7, _delimited(12, _delimited(1, name)))
+    return model + delimited(7, delimited(12, delimited(1, name)))
 
 
 # --- the messages --------------------------------------------------------------------------------
 
 
 def _model(message: Buffer, facts: OnnxGraph) -> None:
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 7:
             _graph(value, facts, top=True)
         elif number == 25:
@@ -126,18 +126,18 @@ def _model(message: Buffer, facts: OnnxGraph) -> None:
 
 
 def _function(message: Buffer, facts: OnnxGraph) -> None:
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 7:
             _node(value, facts)
         elif number == 10:
-            facts.functions.add(_text(value))
+            facts.functions.add(text(value))
 
 
 def _graph(message: Buffer, facts: OnnxGraph, *, top: bool = False) -> None:
     initializers: dict[str, Buffer] = {}
     inputs: list[Tensor] = []
     made: dict[str, tuple[str, str]] = {}
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 1:
             made.update(_node(value, facts, top=top))
         elif number == 5:
@@ -167,17 +167,17 @@ def _node(message: Buffer, facts: OnnxGraph, *, top: bool = False) -> dict[str, 
     inputs: list[str] = []
     outputs: list[str] = []
     attributes: list[tuple[str, list[Any]]] = []
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 1:
-            inputs.append(_text(value))
+            inputs.append(text(value))
         elif number == 2:
-            outputs.append(_text(value))
+            outputs.append(text(value))
         elif number == 4:
-            operator = _text(value)
+            operator = text(value)
         elif number == 5:
             attributes.append(_attribute(value, facts))
         elif number == 7:
-            domain = _text(value)
+            domain = text(value)
     facts.domains.add(domain)
     if top and domain == "ai.onnx.ml" and (operator == "ZipMap" or operator in _CLASSIFIERS):
         for name, values in attributes:
@@ -191,9 +191,9 @@ def _node(message: Buffer, facts: OnnxGraph, *, top: bool = False) -> dict[str, 
 def _attribute(message: Buffer, facts: OnnxGraph) -> tuple[str, list[Any]]:
     name = ""
     values: list[Any] = []
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 1:
-            name = _text(value)
+            name = text(value)
         elif number in (5, 10):
             _tensor(value, facts)
         elif number in (6, 11):
@@ -201,9 +201,9 @@ def _attribute(message: Buffer, facts: OnnxGraph) -> tuple[str, list[Any]]:
         elif number in (22, 23):
             _sparse(value, facts)
         elif number == 8 and name in _CLASS_ATTRIBUTES:
-            values.extend(_integers(value))
+            values.extend(integers(value))
         elif number == 9 and name in _CLASS_ATTRIBUTES:
-            values.append(_text(value))
+            values.append(text(value))
         elif number in (7, 8, 9) and name:
             # A list of plain values, stored one field each: a forest has millions of them, none of interest.
             break
@@ -213,11 +213,11 @@ def _attribute(message: Buffer, facts: OnnxGraph) -> tuple[str, list[Any]]:
 def _tensor(message: Buffer, facts: OnnxGraph) -> str:
     """Notes a tensor's external file; returns its name."""
     name = ""
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 8:
-            name = _text(value)
+            name = text(value)
         elif number == 13:
-            entry = {key: _text(text) for key, text in _fields(value)}
+            entry = {key: text(content) for key, content in message_fields(value)}
             if entry.get(1) == "location":
                 facts.external_files.add(entry.get(2, ""))
     return name
@@ -228,13 +228,13 @@ def _tensor_values(message: Buffer) -> list[Any]:
     dtype = 0
     values: list[Any] = []
     raw = b""
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 2 and isinstance(value, int):
             dtype = value
         elif number == 6:
-            values.append(_text(value))
+            values.append(text(value))
         elif number in (5, 7):
-            values.extend(_integers(value))
+            values.extend(integers(value))
         elif number == 9:
             raw = bytes(value)
     if raw and dtype in (6, 7):
@@ -244,7 +244,7 @@ def _tensor_values(message: Buffer) -> list[Any]:
 
 
 def _sparse(message: Buffer, facts: OnnxGraph) -> None:
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number in (1, 2):
             _tensor(value, facts)
 
@@ -253,91 +253,20 @@ def _value_info(message: Buffer) -> Tensor:
     name = ""
     dtype: str | None = None
     shape: list[int] = []
-    for number, value in _fields(message):
+    for number, value in message_fields(message):
         if number == 1:
-            name = _text(value)
+            name = text(value)
         elif number == 2:
-            for kind, content in _fields(value):
+            for kind, content in message_fields(value):
                 if kind != 1:
                     continue
-                for part, inner in _fields(content):
+                for part, inner in message_fields(content):
                     if part == 1 and isinstance(inner, int):
                         dtype = _DTYPES.get(inner, "object")
                     elif part == 2:
-                        shape = [_dimension(item) for index, item in _fields(inner) if index == 1]
+                        shape = [_dimension(item) for index, item in message_fields(inner) if index == 1]
     return Tensor(name, dtype, tuple(shape))
 
 
 def _dimension(message: Buffer) -> int:
-    return next((value for number, value in _fields(message) if number == 1 and isinstance(value, int)), -1)
-
-
-# --- the wire format -----------------------------------------------------------------------------
-
-
-def _fields(message: Any) -> Iterator[tuple[int, Any]]:
-    """(field number, value): an int for varints, a view for delimited fields, raw bytes for fixed ones."""
-    if not isinstance(message, memoryview):
-        raise ValueError("a message was expected")
-    position, end = 0, len(message)
-    while position < end:
-        key, position = _varint(message, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(message, position)
-            yield key >> 3, value
-        elif wire in (1, 2, 5):
-            size = 8 if wire == 1 else 4
-            if wire == 2:
-                size, position = _varint(message, position)
-            if position + size > end:
-                raise ValueError("a field is longer than its message")
-            yield key >> 3, message[position : position + size]
-            position += size
-        else:
-            raise ValueError(f"wire type {wire} isn't used by ONNX")
-
-
-def _varint(message: Buffer, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a varint is too long")
-
-
-def _integers(value: Any) -> list[int]:
-    if isinstance(value, int):
-        return [_signed(value)]
-    numbers = []
-    position = 0
-    while position < len(value):
-        number, position = _varint(value, position)
-        numbers.append(_signed(number))
-    return numbers
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _text(value: Any) -> str:
-    return bytes(value).decode("utf-8")
-
-
-def _delimited(number: int, content: bytes) -> bytes:
-    return _encode_varint(number << 3 | 2) + _encode_varint(len(content)) + content
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return next((value for number, value in message_fields(message) if number == 1 and isinstance(value, int)), -1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from lepton_plugins.records.decision import Decision
+from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
+from lepton_plugins.routing.deciding import HOLDOUT
 from lepton_plugins.routing.policy import Candidate
 
 
@@ -35,3 +39,56 @@ class Explanation(Record):
     propensity: tuple[float, ...]
     stack: tuple[Step, ...]
     candidates: tuple[Candidate, ...]
+
+
+def explanation(plan: DeploymentPlan, decision: Decision, candidates: Sequence[Candidate]) -> Explanation:
+    """A decision with the layers it passed, and the policy's word on every arm."""
+    labels = {arm.version: arm.label for arm in plan.arms}
+    return Explanation(
+        model=plan.model,
+        plan=decision.plan,
+        chosen=decision.chosen,
+        label=labels[decision.chosen],
+        reason=decision.reason,
+        segment=decision.segment,
+        context=decision.context,
+        key=decision.key,
+        draw=decision.draw,
+        slot=decision.draw >> 48,
+        propensity=decision.propensity,
+        stack=_stack(plan, decision),
+        candidates=tuple(c.model_copy(update={"label": labels[c.version]}) for c in candidates),
+    )
+
+
+def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
+    around = plan.around
+    held = decision.reason == HOLDOUT
+    guard = {
+        "open": "anyone may force a version; none was",
+        "token": "who holds the token may force a version; none was",
+        "closed": "nobody may force a version",
+    }[around.guard]
+    holdout = "none"
+    if around.holdout:
+        share = f"{100 * around.holdout:.4g} % of the units always get version {plan.default}"
+        holdout = f"{share}; this one {'does' if held else 'does not'}"
+    if decision.key is not None:
+        sticky = f"the unit's key gives slot {decision.draw >> 48} of 65536, in every request"
+    elif around.sticky is not None:
+        sticky = f"no {around.sticky.key}: the slot is drawn for each row"
+    else:
+        sticky = "off: the slot is drawn for each row"
+    fallback = f"version {around.fallback or plan.default} answers if the chosen one can't"
+    if around.timeout is not None:
+        fallback += f" within {around.timeout:g} s"
+    steps = [
+        Step(name="guard", outcome=guard),
+        Step(name="holdout", outcome=holdout, decides=held),
+        Step(name="sticky", outcome=sticky),
+        Step(name="policy", outcome=f"{plan.policy.kind}: {decision.reason}", decides=not held),
+        Step(name="fallback", outcome=fallback),
+    ]
+    if around.shadow:
+        steps.append(Step(name="shadow", outcome=f"version {', '.join(around.shadow)} answers too, unseen"))
+    return tuple(steps)

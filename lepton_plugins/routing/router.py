@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from time import time
 from typing import Any
@@ -16,46 +13,28 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
-from lepton_plugins.plugins import plugins, validation_lines
+from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.decision import Decision, Feedback
-from lepton_plugins.records.plan import Arm, DeploymentPlan
+from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.answering import Answer, Answerer
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.deciding import HOLDOUT, Decided, Decider
+from lepton_plugins.routing.deciding import Decided, Decider
 from lepton_plugins.routing.directory import DeploymentDirectory
-from lepton_plugins.routing.explanation import Explanation, Step
+from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.loaded_arm import LoadedArm
-from lepton_plugins.routing.loading import load_version
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
-from lepton_plugins.routing.policy import Candidate, SelectionPolicy
+from lepton_plugins.routing.opening import load_models, load_policy
+from lepton_plugins.routing.policy import SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
+from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.shadow import Shadows
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
 
 __all__ = ["Explanation", "Prediction", "Router"]
 
-
-class _RequestIds:
-    """Ids for requests that bring none: a random part for this process, and a number."""
-
-    def __init__(self) -> None:
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            # A forked worker must not go on with its parent's numbers.
-            os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._prefix = os.urandom(8).hex()
-        self._numbers = count()
-
-    def new(self) -> str:
-        return f"{self._prefix}{next(self._numbers):x}"
-
-
-_REQUEST_IDS = _RequestIds()
 
 _ONE_CELL = np.zeros(1, dtype=np.intp)
 _ONE_CELL.setflags(write=False)
@@ -124,7 +103,7 @@ class Router:
         cache = PROCESS_MODELS if models is None else models
         policy = load_policy(opened)
         keys = [ModelKey(arm.artifact_digest, arm.backend, arm.trust, threads) for arm in plan.arms]
-        loaded = _load_models(opened, keys, cache, threads)
+        loaded = load_models(opened, keys, cache, threads)
         try:
             router = cls(opened, policy, loaded, log=log, threads=threads)
         except BaseException:
@@ -171,7 +150,7 @@ class Router:
         """`predict` for columns by name with `rows` rows each: the data plane's way in."""
         checked = self._checker.check(columns, rows)
         if request is None:
-            request = _REQUEST_IDS.new()
+            request = REQUEST_IDS.new()
         forced = self._decider.forced(version, may_force) if version is not None else None
         if rows == 1 and forced is None:
             return self._one(checked, keys, request)
@@ -276,7 +255,7 @@ class Router:
         decided = Decided(none, none, np.zeros((0, len(self._versions))), [], [], np.zeros(0, dtype=np.uint64), None)
         shape = (0, len(self.classes)) if self.plan.output == "proba" else (0,)
         answer = Answer(np.zeros(shape), none, None)
-        block = self._block(request or _REQUEST_IDS.new(), decided, {}, answer, False, False)
+        block = self._block(request or REQUEST_IDS.new(), decided, {}, answer, False, False)
         return Prediction(answer.values, block, self.classes)
 
     # --- deciding without a model ----------------------------------------------------------
@@ -284,7 +263,7 @@ class Router:
     def decide(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Decision:
         """The decision for one row of plain values, without running a model or logging anything."""
         decider = self._decider
-        request = request or _REQUEST_IDS.new()
+        request = request or REQUEST_IDS.new()
         features = decider.row_context(context)
         draw, logged = decider.unit(self._key_of(context, key), request)
         choice, _ = decider.one(features, draw)
@@ -305,59 +284,7 @@ class Router:
     def explain(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Explanation:
         """Why one row goes where it goes: every layer of the stack, every arm with its score."""
         decision = self.decide(context, key, request=request)
-        arm = self.plan.arm(decision.chosen)
-        labels = {arm.version: arm.label for arm in self.plan.arms}
-        candidates = self._decider.policy.explain(decision.context)
-        return Explanation(
-            model=self.plan.model,
-            plan=self._digest,
-            chosen=decision.chosen,
-            label=arm.label if arm is not None else None,
-            reason=decision.reason,
-            segment=decision.segment,
-            context=decision.context,
-            key=decision.key,
-            draw=decision.draw,
-            slot=decision.draw >> 48,
-            propensity=decision.propensity,
-            stack=self._stack(decision),
-            candidates=tuple(
-                Candidate(**{**candidate.model_dump(), "label": labels[candidate.version]}) for candidate in candidates
-            ),
-        )
-
-    def _stack(self, decision: Decision) -> tuple[Step, ...]:
-        around = self.plan.around
-        held = decision.reason == HOLDOUT
-        guard = {
-            "open": "anyone may force a version; none was",
-            "token": "who holds the token may force a version; none was",
-            "closed": "nobody may force a version",
-        }[around.guard]
-        if not around.holdout:
-            holdout = "none"
-        else:
-            share = f"{100 * around.holdout:.4g} % of the units always get version {self.plan.default}"
-            holdout = f"{share}; this one {'does' if held else 'does not'}"
-        if decision.key is not None:
-            sticky = f"the unit's key gives slot {decision.draw >> 48} of 65536, in every request"
-        elif around.sticky is not None:
-            sticky = f"no {around.sticky.key}: the slot is drawn for each row"
-        else:
-            sticky = "off: the slot is drawn for each row"
-        fallback = f"version {around.fallback or self.plan.default} answers if the chosen one can't"
-        if around.timeout is not None:
-            fallback += f" within {around.timeout:g} s"
-        steps = [
-            Step(name="guard", outcome=guard),
-            Step(name="holdout", outcome=holdout, decides=held),
-            Step(name="sticky", outcome=sticky),
-            Step(name="policy", outcome=f"{self.plan.policy.kind}: {decision.reason}", decides=not held),
-            Step(name="fallback", outcome=fallback),
-        ]
-        if around.shadow:
-            steps.append(Step(name="shadow", outcome=f"version {', '.join(around.shadow)} answers too, unseen"))
-        return tuple(steps)
+        return explanation(self.plan, decision, self._decider.policy.explain(decision.context))
 
     def _key_of(self, context: Mapping[str, Any], key: Any) -> Any:
         if key is None and self._decider.sticky is not None:
@@ -409,39 +336,6 @@ class Router:
 
     def __repr__(self) -> str:
         return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"
-
-
-def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
-    """The plan's policy, from its plugin; UnknownPlugin if none offers its kind."""
-    plan = directory.plan
-    factory = plugins().load("policy", plan.policy.kind)
-    versions = [arm.version for arm in plan.arms]
-    policy: SelectionPolicy = factory(plan.policy, directory.policy_files, versions, versions.index(plan.default))
-    return policy
-
-
-def _load_models(
-    directory: DeploymentDirectory, keys: Sequence[ModelKey], cache: ModelCache, threads: int | None
-) -> list[LoadedModel]:
-    """The arms' models, side by side; if one fails, those loaded are given back."""
-
-    def load(arm: Arm, key: ModelKey) -> LoadedModel:
-        def from_files() -> LoadedModel:
-            path = directory.check_model(arm)
-            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads)[0]
-
-        return cache.acquire(key, from_files)
-
-    arms = directory.plan.arms
-    with ThreadPoolExecutor(min(len(arms), os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(load, arm, key) for arm, key in zip(arms, keys, strict=True)]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        for future, key in zip(futures, keys, strict=True):
-            if future.exception() is None:
-                cache.release(key)
-        raise errors[0]
-    return [future.result() for future in futures]
 
 
 def _known_classes(models: Sequence[LoadedModel], default: int) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow.models import infer_signature
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
@@ -259,12 +261,34 @@ def test_operators_of_a_native_library_are_refused_and_local_functions_are_not(t
     np.testing.assert_allclose(loaded.predict({"X": X}, "value"), -X)
 
 
-@pytest.mark.parametrize("content", [b"", b"not onnx at all", b"\x08\x07", b"\xff" * 64])
+@pytest.mark.parametrize(
+    "content", [b"", b"not onnx at all", b"\x08\x07", b"\xff" * 64, b"\x3a\x08\x0a\x06\x38\xff\xff\xff\xff\x7f"]
+)
 def test_what_is_not_onnx_is_one_clear_error(tmp_path, content):
     file = tmp_path / "model.onnx"
     file.write_bytes(content)
     with pytest.raises(ModelFilesInvalid):
         BACKEND.inspect(file)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_never_worse(data, damaged):
+    file, content = damaged
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 6))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(changed[: data.draw(st.integers(1, len(changed)))])
+    try:
+        BACKEND.inspect(file)
+    except ModelFilesInvalid:
+        pass
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    model = to_onnx(LogisticRegression().fit(X, THREE), X[:1])
+    return tmp_path_factory.mktemp("damaged") / "model.onnx", model.SerializeToString()
 
 
 def test_an_mlmodel_cannot_name_a_file_elsewhere(tmp_path):

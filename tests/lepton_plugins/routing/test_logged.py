@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lepton_files.jsonl import JsonLinesDecisionLog, read_blocks, read_feedback
 
+from lepton_files.jsonl import JsonLinesDecisionLog, read_blocks, read_feedback
 from lepton_plugins.errors import RequestInvalid
 from lepton_plugins.records.decision import Feedback
 from lepton_plugins.records.signature import Field
