@@ -104,10 +104,10 @@ def _chosen(registry: Registry, model: str, versions: Sequence[str] | None) -> l
 
 
 def _run(setting: Setting, chosen: Sequence[ModelVersion]) -> list[EvaluationReport]:
-    """One version after the other; the next one's files are fetched while this one is scored.
+    """One version after the other; the next one's files are fetched before this one is scored and stored.
 
-    So the fresh process that measures the next one's memory runs beside the scoring, never beside
-    a measurement of time.
+    So the fresh process that measures the next one's memory runs beside the scoring and storing, never
+    beside a measurement of time.
     """
     reports: list[EvaluationReport] = []
     with tempfile.TemporaryDirectory(prefix="lepton-") as folder, ExitStack() as stack:
@@ -135,11 +135,9 @@ def _run(setting: Setting, chosen: Sequence[ModelVersion]) -> list[EvaluationRep
             assert candidate is not None
             trial = Trial(setting, candidate, root / str(index) / "report")
             trial.predict()
+            trial.cost()
             candidate = fetch(index + 1)
             trial.score()
-            if candidate is not None and candidate.footprint is not None:
-                candidate.footprint.settle(setting.options.time_limit)
-            trial.cost()
             trial.write()
             report = trial.store()
             trial.candidate.close()

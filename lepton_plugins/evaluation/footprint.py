@@ -34,7 +34,6 @@ class Footprint:
             "columns": {name: _encode(values[:rows]) for name, values in columns.items()},
         }
         self._rows = rows
-        self._gave_up = False
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
@@ -50,14 +49,6 @@ class Footprint:
         except BrokenPipeError:
             pass  # It died already: `wait` says so.
 
-    def settle(self, time_limit: float) -> None:
-        """Let it end, so that it disturbs no measurement; what became of it, `wait` tells."""
-        try:
-            self._process.wait(time_limit)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._gave_up = True
-
     def wait(self, version: str, time_limit: float) -> tuple[Quantity | None, Quantity | None, str]:
         """Peak memory, GPU memory, and why there is none; ProcessDied or TimedOut if the version did that."""
         from lepton_plugins.errors import ProcessDied, TimedOut
@@ -65,8 +56,6 @@ class Footprint:
 
         assert self._process.stdout is not None
         try:
-            if self._gave_up:
-                raise TimedOut(version, "load and answer one batch", time_limit)
             self._process.wait(time_limit)
             answer = self._process.stdout.read()
         except subprocess.TimeoutExpired:

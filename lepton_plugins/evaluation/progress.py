@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 
-#: In the order in which a version goes through them. `cost` is left out where it isn't measured.
-Stage = Literal["fetch", "load", "predict", "score", "cost", "save"]
+#: In the order in which a version goes through them. `cost` is left out where it isn't measured. The next
+#: version is fetched while one is scored.
+Stage = Literal["fetch", "load", "predict", "cost", "score", "save"]
 
 
 class Progress(Protocol):

@@ -376,8 +376,8 @@ def test_progress_tells_every_stage_and_the_rows(
         ("1", 1000),
         ("1", 2000),
         ("1", 3000),
-        ("1", "score", 0),
         ("1", "cost", 0),
+        ("1", "score", 0),
         ("1", "save", 0),
         ("1", "finish", True),
     ]
