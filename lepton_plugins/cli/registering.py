@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -89,10 +90,10 @@ def purge(
 
 
 def _confirmed(things: int) -> bool:
-    try:
-        return typer.confirm(f"Remove {things} things that Lepton wrote?", err=True)
-    except typer.Abort:
-        raise InvalidInput("purge asks before it removes anything; without a terminal pass --yes.") from None
+    if not sys.stdin.isatty():
+        raise InvalidInput("purge asks before it removes anything; without a terminal pass --yes.")
+    typer.echo(f"Remove {things} things that Lepton wrote? [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -115,30 +115,29 @@ def _explanation(explanation: Explanation) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    plain: dict[str, Any] = explanation.model_dump(mode="json")
-    candidates = plain.pop("candidates")
-    head = [f"{name}: {_cell(value)}" for name, value in plain.items() if value not in (None, [], {}, "")]
-    table = new_table()
-    table.add_column("version", justify="right")
-    table.add_column("label")
-    table.add_column("score", justify="right")
-    table.add_column("propensity", justify="right")
-    table.add_column("why", overflow="fold")
-    for candidate in candidates:
-        score = candidate["score"]
-        table.add_row(
-            candidate["version"],
-            candidate["label"] or "",
-            "" if score is None else f"{score:.4g}",
-            f"{candidate['propensity']:.3f}",
-            Text(candidate["reason"]),
+    label = f" ({explanation.label})" if explanation.label else ""
+    segment = f", segment {explanation.segment}" if explanation.segment else ""
+    stack = new_table()
+    stack.add_column("stack", no_wrap=True)
+    stack.add_column("", overflow="fold")
+    for step in explanation.stack:
+        style = "bold" if step.decides else ""
+        stack.add_row(Text(step.name, style=style), Text(step.outcome, style=style))
+    arms = new_table()
+    for title, figures in (("version", False), ("score", True), ("propensity", True), ("why", False)):
+        arms.add_column(title, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+    for candidate in explanation.candidates:
+        style = "bold" if candidate.version == explanation.chosen else ""
+        arms.add_row(
+            Text(f"{candidate.version} ({candidate.label})" if candidate.label else candidate.version, style=style),
+            Text("" if candidate.score is None else f"{candidate.score:.4g}", style=style),
+            Text(f"{candidate.propensity:.3f}", style=style),
+            Text(candidate.reason, style=style),
         )
-    return Group(*(Text(line) for line in head), Text(""), table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return " → ".join(_cell(item) for item in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
-    return str(value)
+    return Group(
+        Text(f"Version {explanation.chosen}{label} answers: {explanation.reason}{segment}", style="bold"),
+        "",
+        arms,
+        "",
+        stack,
+    )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_plugins.errors import DataUnreadable, InvalidInput, PathMissing
+from lepton_plugins.errors import InvalidInput, PathMissing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def read_row(path: Path) -> dict[str, Any]:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         row = json.loads(text)
     except (OSError, ValueError) as error:
-        raise DataUnreadable(path, f"it isn't JSON: {error}") from error
+        raise InvalidInput(f"{path}: expected one row as a JSON object, but it isn't JSON: {error}.") from error
     if isinstance(row, list) and len(row) == 1:
         row = row[0]
     if not isinstance(row, dict):

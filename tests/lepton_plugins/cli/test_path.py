@@ -1,0 +1,307 @@
+"""From a registry to a routed answer on the command line, on a real registry and a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pandas as pd
+import pytest
+import yaml
+
+from lepton_plugins.testing import write_deployment
+
+if TYPE_CHECKING:
+    from conftest import Flights, Ran
+
+Lepton = Callable[..., "Ran"]
+
+
+@pytest.fixture
+def promoted(lepton: Lepton, flights: Flights) -> Flights:
+    """With a plan in force."""
+    assert lepton("plan", "flights", "-f", flights.plan, "--promote", "--why", "first").code == 0
+    return flights
+
+
+def test_register_and_list(lepton: Lepton, flights: Flights) -> None:
+    ran = lepton(
+        *("register", "delays", flights.model(1), "--framework", "onnx", "--label", "v1"),
+        *("--meta", "owner=ops", "--meta", "formula=a=b", "-o", "json"),
+    )
+    assert ran.code == 0
+    version = json.loads(ran.out)
+    assert (version["version"], version["label"], version["framework"]) == ("1", "v1", "onnx")
+    assert {"owner": "ops", "formula": "a=b"}.items() <= version["metadata"].items()
+    models = {model["model"]: model for model in json.loads(lepton("list", "-o", "json").out)}
+    assert models["delays"]["versions"] == 1
+    assert models["flights"]["versions"] == 3
+    assert yaml.safe_load(lepton("list", "flights", "-o", "yaml").out)[2]["label"] == "v3"
+    assert "v2" in lepton("list", "flights").out
+
+
+def test_a_label_that_is_taken_and_a_path_that_is_not_there(lepton: Lepton, flights: Flights) -> None:
+    taken = lepton("register", "flights", flights.model(1), "--label", "v1")
+    assert taken.code == 2
+    assert "already has the label 'v1'" in taken.err
+    missing = lepton("register", "flights", "nowhere.onnx")
+    assert missing.code == 2
+    assert "no such file or directory: nowhere.onnx" in missing.err
+    assert len(json.loads(lepton("list", "flights", "-o", "json").out)) == 3
+
+
+def test_an_unknown_model_tells_the_nearest(lepton: Lepton, flights: Flights) -> None:
+    ran = lepton("list", "flihgts")
+    assert ran.code == 2
+    assert "Did you mean 'flights'?" in ran.err
+
+
+def test_evaluate_shows_intervals_and_keeps_notes_off_stdout(lepton: Lepton, flights: Flights) -> None:
+    arguments = ["evaluate", "flights", "--data", flights.data, "--target", "late", "--task", "classification"]
+    ran = lepton(*arguments, "--versions", "1,v3", "--slice", "carrier", "--no-cost", "-o", "json")
+    assert ran.code == 0
+    reports = json.loads(ran.out)
+    assert [report["version"] for report in reports] == ["1", "3"]
+    assert {item["value"][0] for item in reports[0]["slices"]} == {"UA", "DL", "9E"}
+    assert "lepton compare flights --slice carrier" in ran.err
+    quiet = lepton(*arguments, "--versions", "1", "--no-cost", "-q")
+    assert quiet.err == ""
+    assert re.search(r"1 \(v1\) +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", quiet.out)
+
+
+def test_a_version_that_fails_is_told_and_the_others_go_on(lepton: Lepton, flights: Flights, tmp_path: Path) -> None:
+    line = write_deployment(tmp_path / "line").arms[0]  # y = 2x + 1: of a column that the data doesn't have.
+    strange = tmp_path / "line" / "models" / line.artifact_digest.removeprefix("sha256:") / "model.onnx"
+    assert lepton("register", "mixed", flights.model(1), "--framework", "onnx").code == 0
+    assert lepton("register", "mixed", strange, "--framework", "onnx").code == 0
+    arguments = ["evaluate", "mixed", "--data", flights.data, "--target", "late", "--task", "classification"]
+    ran = lepton(*arguments, "--no-cost")
+    assert ran.code == 0
+    assert "warning: version 2 failed to" in ran.err
+    assert lepton(*arguments, "--versions", "2", "--no-cost").code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("--target", "lat"), "Did you mean 'late'"),
+        (("--slice", "carier"), "Did you mean 'carrier'"),
+        (("--context", "carier"), "Did you mean 'carrier'"),
+        (("--versions", "7"), "has no version '7'"),
+        (("--data", "nowhere.parquet"), "no such file or directory"),
+    ],
+)
+def test_evaluate_says_what_is_wrong(lepton: Lepton, flights: Flights, change: tuple[str, str], told: str) -> None:
+    arguments = ["evaluate", "flights", "--data", flights.data, "--target", "late", "--task", "classification"]
+    ran = lepton(*arguments, *change)
+    assert ran.code == 2
+    assert told in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_compare_marks_the_best_in_80_columns(lepton: Lepton, flights: Flights, tmp_path: Path) -> None:
+    ran = lepton("compare", "flights", "--slice", "carrier", "--picture", tmp_path / "carriers.png")
+    assert ran.code == 0
+    assert max(map(len, ran.out.splitlines())) <= 80
+    (row,) = re.findall(r"carrier UA \(n=[\d,]+\).*★", ran.out)
+    assert row
+    assert (tmp_path / "carriers.png").read_bytes()[:4] == b"\x89PNG"
+    comparison = json.loads(lepton("compare", "flights", "-o", "json").out)
+    assert comparison["metric"] == "log_loss"
+
+
+def test_a_plan_is_shown_stored_and_put_in_force(lepton: Lepton, flights: Flights) -> None:
+    dry = lepton("plan", "flights", "-f", flights.plan, "--dry-run", "-o", "json")
+    assert dry.code == 0
+    plan = json.loads(dry.out)
+    assert plan["policy"]["kind"] == "segment_best"
+    assert {arm["version"] for arm in plan["arms"]} == {"1", "2", "3"}
+    assert plan["gain"]["low"] > 0
+    assert lepton("diff", "flights", "-f", flights.plan).code == 1
+    assert "nothing to promote" in lepton("promote", "flights").err, "a dry run stores nothing"
+    stored = lepton("plan", "flights", "-f", flights.plan)
+    assert stored.code == 0
+    assert "not yet in force" in stored.err
+    assert "best in UA" in stored.out
+    changes = lepton("diff", "flights")
+    assert changes.code == 1
+    assert "+ version 2 (v2) joins" in changes.out
+    assert lepton("promote", "flights", "1", "--why", "better on UA").code == 0
+    assert lepton("diff", "flights").code == 0
+    (entry,) = json.loads(lepton("history", "flights", "-o", "json").out)
+    assert (entry["action"], entry["why"], entry["to_number"]) == ("promote", "better on UA", 1)
+    assert "#1" in lepton("list").out
+
+
+def test_pin_unpin_and_rollback(lepton: Lepton, promoted: Flights) -> None:
+    pinned = lepton("pin", "flights", "v2", "--why", "incident 7")
+    assert pinned.code == 0
+    assert "plan #2" in pinned.out
+    assert lepton("pin", "flights", "--off").code == 0
+    assert lepton("pin", "flights", "--off").code != 0
+    actions = [entry["action"] for entry in json.loads(lepton("history", "flights", "-o", "json").out)]
+    assert actions == ["promote", "pin", "unpin"]
+    ran = lepton("rollback", "flights", "--to", "2", "--why", "again", "-o", "json")
+    assert json.loads(ran.out)["action"] == "rollback"
+    assert lepton("rollback", "flights", "--to", "9").code == 2
+
+
+def test_a_plan_made_on_an_older_one_is_refused_without_force(
+    lepton: Lepton, promoted: Flights, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("{model: flights, policy: {kind: weighted, params: {shares: {1: 0.5, 2: 0.5}}}}")
+    assert lepton("plan", "flights", "-f", other).code == 0
+    assert lepton("pin", "flights", "1").code == 0
+    stale = lepton("promote", "flights", "2")
+    assert stale.code == 1
+    assert "--force" in stale.err
+    assert lepton("promote", "flights", "2", "--force").code == 0
+    assert "(forced)" in lepton("history", "flights").out
+
+
+def test_a_plan_file_for_another_model_or_with_a_typo(lepton: Lepton, flights: Flights, tmp_path: Path) -> None:
+    other = lepton("plan", "delays", "-f", flights.plan)
+    assert other.code == 2
+    assert "found a plan for the model 'flights', expected one for 'delays'" in other.err
+    typo = tmp_path / "typo.yaml"
+    typo.write_text("model: flights\npolicy: {kind: segment_bset, params: {by: [carrier]}}\n")
+    ran = lepton("plan", "flights", "-f", typo)
+    assert ran.code == 2
+    assert "segment_best" in ran.err
+
+
+def test_pull_explain_and_predict(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
+    directory, row = tmp_path / "deployment", tmp_path / "row.json"
+    assert lepton("pull", "flights", "--to", directory).out == f"{directory}\n"
+    assert (directory / "plan.json").is_file()
+    row.write_text('{"wind": 1.0, "delay": 0.2, "carrier": "UA", "customer": "c7"}')
+    explained = json.loads(lepton("explain", directory, "--data", row, "-o", "json").out)
+    assert explained["chosen"] == "2"
+    assert [candidate["version"] for candidate in explained["candidates"]] == ["1", "2", "3"]
+    assert "Version 2 (v2) answers: best in UA" in lepton("explain", "flights", "--data", row).out
+    answers = tmp_path / "answers.parquet"
+    ran = lepton(
+        "predict", directory, "--data", promoted.folder / "july.csv", "--to", answers, "--decisions", "-o", "json"
+    )
+    assert ran.code == 0
+    frame, asked = pd.read_parquet(answers), pd.read_csv(promoted.folder / "july.csv")
+    assert len(frame) == len(asked) == json.loads(ran.out)["rows"]
+    assert frame["version"].tolist() == asked["carrier"].map({"UA": "2", "DL": "3", "9E": "1"}).tolist()
+    assert (frame["proba_0"] + frame["proba_1"]).round(6).eq(1).all()
+    assert frame["decision"].is_unique
+
+
+def test_explain_reads_stdin(lepton: Lepton, promoted: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"wind": 1.0, "delay": 0.2, "carrier": "DL"}'))
+    assert "Version 3 (v3) answers" in lepton("explain", "flights", "--data", "-").out
+
+
+def test_feedback_into_a_log(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
+    log, answers = tmp_path / "log", tmp_path / "answers.csv"
+    data = promoted.folder / "july.csv"
+    assert lepton("predict", "flights", "--data", data, "--to", answers, "--decisions", "--log", log).code == 0
+    rewards = pd.read_csv(answers)[["decision"]].assign(reward=1.0)
+    rewards.to_csv(tmp_path / "rewards.csv", index=False)
+    ran = lepton("feedback", log, "--data", tmp_path / "rewards.csv", "-o", "json")
+    assert json.loads(ran.out) == {"stored": 200, "duplicates": 0, "unknown": []}
+    again = lepton("feedback", log, rewards["decision"][0], "--reward", "0", "-o", "json")
+    assert json.loads(again.out)["duplicates"] == 1
+    unknown = lepton("feedback", log, "nobody/0", "--label", "late")
+    assert unknown.code == 1
+    assert "no such decision: nobody/0" in unknown.err
+
+
+def test_serve_answers_follows_the_registry_and_takes_feedback(
+    lepton: Lepton, promoted: Flights, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "lepton_plugins.cli.main", "serve", "flights", "--port", "0"]
+    command += ["--decisions", str(tmp_path / "decisions"), "--registry", promoted.uri]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = re.search(r"http://[\d.:]+", line)
+        assert address is not None, (line, process.stderr.read() if process.stderr else "")
+        url = address[0]
+        body = {"dataframe_records": [{"wind": 1.0, "delay": 0.2, "carrier": "UA"}]}
+        answer = httpx.post(f"{url}/invocations", json=body)
+        assert answer.status_code == 200
+        assert answer.headers["x-lepton-version"] == "2"
+        decision = answer.headers["x-lepton-decision"]
+        decision = decision if "/" in decision else f"{decision}/0"
+        told = lepton("feedback", url, decision, "--reward", "1", "-o", "json")
+        assert json.loads(told.out) == {"stored": 1, "duplicates": 0, "unknown": []}
+        refused = lepton("feedback", f"{url}/nowhere", decision, "--reward", "1")
+        assert refused.code == 2
+        assert "answered 404" in refused.err
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_serve_without_a_plan_says_so(lepton: Lepton, flights: Flights) -> None:
+    ran = lepton("serve", "flights", "--port", "0")
+    assert ran.code == 2
+    assert "no plan in force" in ran.err.replace("\n", " ")
+
+
+@pytest.fixture
+def delays(lepton: Lepton, flights: Flights) -> Flights:
+    """With a model whose files no other test reads, evaluated."""
+    assert lepton("register", "delays", flights.model(1), "--framework", "onnx", "--label", "v1").code == 0
+    arguments = ["evaluate", "delays", "--data", flights.data, "--target", "late", "--task", "classification"]
+    assert lepton(*arguments, "--no-cost").code == 0
+    return flights
+
+
+def test_purge_asks_a_person(lepton: Lepton, delays: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    refused = lepton("purge", "delays")
+    assert (refused.code, refused.out) == (1, "")
+    assert "Remove" in refused.err
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert lepton("purge", "delays").code == 0
+    assert json.loads(lepton("purge", "delays", "--dry-run", "-o", "json").out) == []
+
+
+def test_purge_removes_only_what_lepton_wrote(lepton: Lepton, delays: Flights) -> None:
+    dry = json.loads(lepton("purge", "delays", "--dry-run", "-o", "json").out)
+    assert any("experiment 'lepton/delays'" in line for line in dry)
+    assert lepton("compare", "delays").code == 0, "a dry run removes nothing"
+    unasked = lepton("purge", "delays")
+    assert unasked.code == 2
+    assert "--yes" in unasked.err
+    assert json.loads(lepton("purge", "delays", "--yes", "-o", "json").out) == dry
+    assert lepton("compare", "delays").code != 0
+    assert len(json.loads(lepton("list", "delays", "-o", "json").out)) == 1
+    assert lepton("compare", "flights").code == 0, "another model's reports stay"
+
+
+def test_doctor_repairs_the_champions_alias(lepton: Lepton, promoted: Flights) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(promoted.uri, promoted.uri)
+    client.set_registered_model_alias("flights", "lepton-champion", "3")
+    broken = lepton("doctor")
+    assert broken.code == 1
+    assert "lepton doctor --fix" in broken.out
+    assert lepton("doctor", "--fix").code == 0
+    assert str(client.get_model_version_by_alias("flights", "lepton-champion").version) == "1"
+    assert lepton("doctor").code == 0
