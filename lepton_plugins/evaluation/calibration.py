@@ -71,6 +71,8 @@ def calibration_error(
     bins = find_bins(partition, probability, outcome, order)
     moments = find_moments(partition, bins)
     low, high = _limits(moments, level)
+    # A single unit shows no spread to go by.
+    low, high = np.where(partition.units < 2, 0.0, low), np.where(partition.units < 2, 1.0, high)
     value = np.sqrt(np.clip(moments.squared, 0.0, 1.0))
     value[partition.rows < 2] = np.nan
     robust = "cluster-robust " if partition.clustered else ""

@@ -31,6 +31,8 @@ def confusion(
     wrong = ~right
     recall = _shares(partition, [(target, right, None)], classes, level)
     precision = _shares(partition, [(predicted, right, None)], classes, level)
+    # A row that one version predicts and another doesn't enters with its residual, not with a whole row.
+    precision.grain = precision.grain * np.nan_to_num(precision.value * (1 - precision.value))
     # A wrong row counts against its own class and against the predicted one.
     jaccard = _shares(partition, [(target, right, None), (predicted, np.zeros_like(right), wrong)], classes, level)
     accuracy = _shares(partition, [(everything, right, None)], 1, level)
@@ -88,7 +90,8 @@ def _shares(partition: Partition, trials: list[Trial], classes: int, level: floa
     else:
         effective, z = size, normal_quantile(level)
     low, high = wilson(centre, effective, z)
-    return Components(value, low, high, np.sqrt(variance), layers, grain=1 / np.maximum(effective, 1) ** 2)
+    grain = 1 / np.maximum(effective, 1) ** 2
+    return Components(value, low, high, np.sqrt(variance), layers, effective, grain)
 
 
 def _units_with(partition: Partition, trials: list[Trial], classes: int) -> FloatArray:
@@ -112,13 +115,18 @@ def _f1(partition: Partition, jaccard: Components) -> Components:
         layers=[
             Layer(layer.classes, slope[layer.classes, partition.codes] * layer.influence) for layer in jaccard.layers
         ],
+        size=jaccard.size,
         grain=slope**2 * jaccard.grain,
     )
 
 
 def _of_class(partition: Partition, shares: Components, of: int, method: str, undefined: str) -> Measurement:
+    grain = np.broadcast_to(shares.grain, shares.value.shape)[of]
+
     def influence() -> FloatArray:
         own = [np.where(layer.classes == of, layer.influence, 0.0) for layer in shares.layers]
         return np.asarray(np.sum(own, axis=0), dtype=np.float64)
 
-    return Measurement(shares.value[of], shares.low[of], shares.high[of], partition.rows, method, undefined, influence)
+    return Measurement(
+        shares.value[of], shares.low[of], shares.high[of], partition.rows, method, undefined, influence, grain
+    )

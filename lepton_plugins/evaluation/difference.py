@@ -46,11 +46,11 @@ def paired_difference(
     Outputs in two dimensions are probabilities, in one dimension labels (scores for the AUC).
     """
     codes = np.zeros(np.shape(target)[0], dtype=np.intp)
-    return paired_differences(metric, task, target, output_a, output_b, codes, 1, classes, groups, level)[0]
+    return paired_differences([metric], task, target, output_a, output_b, codes, 1, classes, groups, level)[metric][0]
 
 
 def paired_differences(
-    metric: str,
+    metrics: Sequence[str],
     task: Task,
     target: NDArray[Any],
     output_a: NDArray[Any],
@@ -60,35 +60,44 @@ def paired_differences(
     classes: Sequence[str] = (),
     groups: NDArray[Any] | None = None,
     level: float = 0.95,
-) -> list[Estimate]:
-    """`paired_difference` in each of `size` slices; `codes` (n,) is each row's slice, negative for none."""
+) -> dict[str, list[Estimate]]:
+    """`paired_difference` of several metrics in each of `size` slices, by metric.
+
+    `codes` (n,) is each row's slice, negative for none.
+    """
     output_a, output_b = np.asarray(output_a), np.asarray(output_b)
-    info = metric_info(task, metric, len(classes) if task == "classification" else None)
-    info = replace(info, low=info.low - info.high, high=info.high - info.low)
-    a = scored(task, target, output_a, _kind(task, output_a, metric), classes, [metric])
-    b = scored(task, target, output_b, _kind(task, output_b, metric), classes, [metric])
+    ranked = all(metric == "roc_auc" for metric in metrics)
+    a = scored(task, target, output_a, _kind(task, output_a, ranked), classes, metrics)
+    b = scored(task, target, output_b, _kind(task, output_b, ranked), classes, metrics)
     units = None if groups is None else unit_numbers(groups)
     partition = Partition(np.where(codes < 0, size, codes).astype(np.intp), size + 1, units)
     missing = partition.sum(a.missing | b.missing).astype(int)
     differ = partition.sum(_differ(output_a, output_b))
-    one, other = (rows.measure(partition, level, [metric]).get(metric) for rows in (a, b))
-    if one is None or other is None:
-        why = (a if one is None else b).absent()
-        return [undefined(info, why, int(n), level) for n in partition.rows[:size]]
-    measured = _measure(info, partition, a, b, one, other, level)
-    result = []
-    for slice_ in range(size):
-        n = int(partition.rows[slice_])
-        if missing[slice_]:
-            why = f"undefined: {missing[slice_]} of {n} predictions are missing or not finite"
-            result.append(undefined(info, why, n, level))
-        elif np.isnan(one.value[slice_] + other.value[slice_]):
-            either = one if np.isnan(one.value[slice_]) else other
-            result.append(either.estimate(info, slice_, level))
-        elif not differ[slice_]:
-            result.append(_same(int(one.n[slice_]), "identical predictions").estimate(info, 0, level))
-        else:
-            result.append(measured.estimate(info, slice_, level))
+    measured_a, measured_b = a.measure(partition, level, metrics), b.measure(partition, level, metrics)
+    result = {}
+    for metric in metrics:
+        info = metric_info(task, metric, len(classes) if task == "classification" else None)
+        info = replace(info, low=info.low - info.high, high=info.high - info.low)
+        one, other = measured_a.get(metric), measured_b.get(metric)
+        if one is None or other is None:
+            why = (a if one is None else b).absent()
+            result[metric] = [undefined(info, why, int(n), level) for n in partition.rows[:size]]
+            continue
+        measured = _measure(info, partition, a, b, one, other, level)
+        estimates = []
+        for slice_ in range(size):
+            n = int(partition.rows[slice_])
+            if missing[slice_]:
+                why = f"undefined: {missing[slice_]} of {n} predictions are missing or not finite"
+                estimates.append(undefined(info, why, n, level))
+            elif np.isnan(one.value[slice_] + other.value[slice_]):
+                either = one if np.isnan(one.value[slice_]) else other
+                estimates.append(either.estimate(info, slice_, level))
+            elif not differ[slice_]:
+                estimates.append(_same(int(one.n[slice_]), "identical predictions").estimate(info, 0, level))
+            else:
+                estimates.append(measured.estimate(info, slice_, level))
+        result[metric] = estimates
     return result
 
 
@@ -212,11 +221,11 @@ def _zero_one(values: FloatArray) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 
 
-def _kind(task: Task, output: NDArray[Any], metric: str) -> OutputKind:
+def _kind(task: Task, output: NDArray[Any], ranked: bool) -> OutputKind:
     if task == "regression":
         return "value"
     if task == "ranking":
         return "score"
-    if np.ndim(output) == 2:
+    if output.ndim == 2:
         return "proba"
-    return "score" if metric == "roc_auc" else "label"
+    return "score" if ranked else "label"

@@ -50,7 +50,7 @@ def skewed_t(
     units = np.maximum(np.asarray(units, np.float64), 1)
     t = t_quantile(level, units - 1)
     a = skewness / np.sqrt(units)
-    a = np.where(np.abs(a) < 1e-6, 1e-6, a)
+    a = np.where(np.abs(a) < 1e-7, 1e-7, a)  # the limit a → 0 is q itself
 
     def back(q: FloatArray) -> FloatArray:
         return np.asarray(3 / a * (np.cbrt(1 + a * (q - a / 6)) - 1), dtype=np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.evaluation.measurement import Measurement
-from lepton_plugins.evaluation.partition import Partition, tally
+from lepton_plugins.evaluation.partition import Partition, significant, tally
 
 FloatArray = NDArray[np.float64]
 
@@ -29,7 +29,8 @@ class Layer:
 class Components:
     """A metric of each class, shapes (classes, slices); NaN where a slice lacks the class.
 
-    `errors` are the standard errors, by `class_variances` of the layers.
+    `errors` are the standard errors, by `class_variances` of the layers. `size` and `grain` are for metrics
+    of counts: each class's number of rows, and the square of a single row's influence (see Measurement).
     """
 
     value: FloatArray
@@ -37,25 +38,27 @@ class Components:
     high: FloatArray
     errors: FloatArray
     layers: Sequence[Layer]
+    size: FloatArray | None = None
     grain: FloatArray | float = 0.0
 
 
 def class_variances(partition: Partition, layers: Sequence[Layer], classes: int) -> FloatArray:
     """The variance of each class's metric, (classes, slices)."""
-    units = partition.units / np.maximum(partition.units - 1, 1)
-    count = partition.slice_of_unit.size
+    factor = partition.units / np.maximum(partition.units - 1, 1)
+    squares = np.zeros(classes * partition.size)
+    for layer in layers:
+        cell = layer.classes * partition.size + partition.codes
+        squares += tally(cell, layer.influence**2, squares.size)
+    by_row = squares.reshape(classes, partition.size)
     if partition.unit_of_row is None:
-        squares = np.zeros(classes * partition.size)
-        for layer in layers:
-            cell = layer.classes * partition.size + partition.codes
-            squares += tally(cell, layer.influence**2, squares.size)
-        return squares.reshape(classes, partition.size) * units
+        return by_row * factor
+    count = partition.slice_of_unit.size
     sums = np.zeros(classes * count)
     for layer in layers:
         cell = layer.classes * count + partition.unit_of_row
         sums += tally(cell, layer.influence, sums.size)
-    by_class = (partition.sum_units(row * row) for row in sums.reshape(classes, count))
-    return np.stack(list(by_class)) * units
+    by_unit = np.stack([partition.sum_units(row * row) for row in sums.reshape(classes, count)])
+    return significant(by_unit * factor, by_row)
 
 
 def macro(partition: Partition, components: Components, method: str, undefined: str, at_least: int = 2) -> Measurement:
@@ -91,5 +94,13 @@ def macro(partition: Partition, components: Components, method: str, undefined: 
         method=method,
         undefined=undefined,
         influence=lambda: rows(weight),
-        grain=(weight**2 * components.grain).sum(axis=0),
+        grain=_grain(weight, components),
     )
+
+
+def _grain(weight: FloatArray, components: Components) -> FloatArray | float:
+    """One row's, whose class is drawn by the classes' sizes."""
+    if components.size is None:
+        return 0.0
+    part = components.size / np.maximum(components.size.sum(axis=0), 1)
+    return np.asarray((part * weight**2 * components.grain).sum(axis=0), dtype=np.float64)

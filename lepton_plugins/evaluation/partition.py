@@ -15,6 +15,11 @@ def tally(cells: NDArray[Any], weights: NDArray[Any] | None, size: int) -> Float
     return np.asarray(np.bincount(cells, weights=weights, minlength=size), dtype=np.float64)
 
 
+def significant(variance: FloatArray, squares: FloatArray) -> FloatArray:
+    """`variance` without what rounding leaves where units' sums cancel; `squares` = Σ_rows ψ²."""
+    return np.where(variance > 1e-20 * squares, variance, 0.0)
+
+
 def unit_numbers(groups: NDArray[Any]) -> NDArray[np.intp]:
     """Units of any type (texts, numbers) as numbers from 0, in the order of their first row."""
     groups = np.asarray(groups)
@@ -83,7 +88,8 @@ class Partition:
         return np.bincount(self.slice_of_unit[touched], minlength=self.size)
 
     def variance(self, influence: FloatArray) -> FloatArray:
-        return self.covariance(influence, influence)
+        """Variance of a statistic from its influence; exactly 0 where the units show none."""
+        return significant(self.covariance(influence, influence), self.sum(influence * influence))
 
     def covariance(self, one: FloatArray, other: FloatArray) -> FloatArray:
         """Covariance of two statistics from their influences; 0 where there is one unit only."""

@@ -88,6 +88,6 @@ class Regression(Scored):
 
     def spread(self, partition: Partition) -> FloatArray:
         """Each row's (target - its slice's mean)², averaged over the targets."""
-        columns = self.target.reshape(self.target.shape[0], -1).T
+        columns = [self.target] if self.target.ndim == 1 else list(self.target.T)
         squares = [(column - np.nan_to_num(partition.mean(column))[partition.codes]) ** 2 for column in columns]
         return np.asarray(np.mean(squares, axis=0), dtype=np.float64)
