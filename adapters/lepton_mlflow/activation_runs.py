@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def write_activation(client: MlflowClient, home: Home, activation: Activation, n
         run_name=f"{activation.action} #{activation.to_number}",
         tags={
             KIND: "activation",
+            "mlflow.user": getpass.getuser(),
             "lepton.model": activation.model,
             "lepton.action": activation.action,
             "lepton.from": str(activation.from_digest),

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from lepton_mlflow.access import Access
 from lepton_mlflow.faults import already_exists, is_missing
 from lepton_mlflow.ledger import Ledger
-from lepton_mlflow.names import EXPERIMENT, KIND, LEDGER, experiment_name
+from lepton_mlflow.names import EXPERIMENT, KIND, LEDGER, OPENS_ON_RUNS, experiment_name
 from lepton_mlflow.undo import AllOrNothing
 from lepton_mlflow.upsert import upsert
 from lepton_plugins.errors import ModelNotFound, RecordDeleted
@@ -62,7 +62,11 @@ def make_home(access: Access, client: MlflowClient, model: str) -> Home:
         experiment_id = client.create_experiment(
             making,
             artifact_location=artifact_location(access, client, f"lepton-{model}"),
-            tags={KIND: "home", "mlflow.note.content": f"What Lepton knows of the registered model {model!r}."},
+            tags={
+                **OPENS_ON_RUNS,
+                KIND: "home",
+                "mlflow.note.content": f"What Lepton knows of the registered model {model!r}.",
+            },
         )
         undo.by(lambda: client.delete_experiment(experiment_id))
         run = client.create_run(experiment_id, run_name="ledger", tags={KIND: "ledger"})
@@ -86,6 +90,12 @@ _LEDGER_NOTE = (
     "Which plans and activations there are, in order: one param each, and MLflow writes a param once. "
     "Lepton reads this run; don't delete it."
 )
+
+
+def discard_experiment(client: MlflowClient, experiment_id: str, name: str) -> None:
+    """Delete an experiment under another name: MLflow keeps the names of deleted ones taken."""
+    client.rename_experiment(experiment_id, f"{name} (removed {experiment_id})")
+    client.delete_experiment(experiment_id)
 
 
 def require_writable(client: MlflowClient, model: str) -> bool:

@@ -78,5 +78,6 @@ def _reason(text: str) -> str:
     cause = re.search(r"Caused by (?:\w+\()?[\"']?(?:<[^>]*>: |\w+\([^)]*\): )?([^\"')]+)", line)
     if cause:
         line = cause[1].strip()
+    line = line.rstrip(". ")
     line = re.sub(r"^(?:[A-Z_]+: |\(\w+(?:\.\w+)*\) )", "", line)
     return line if len(line) <= 300 else line[:299] + "…"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+
 from lepton_plugins.records.report import Estimate, EvaluationReport
 
 #: The figure that a version is known by, the first that the report has.
@@ -50,6 +52,16 @@ def size(octets: float) -> str:
             return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
         octets /= 1024
     raise AssertionError("unreachable")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
+    """A Markdown table; columns in `right` are right-aligned. MLflow draws cells without any space between."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(f"{text}&emsp;" if text else "" for text in cells) + " |"
+
+    rule = "|" + "|".join("---:" if index in right else "---" for index in range(len(head))) + "|"
+    return "\n".join([line(head), rule, *(line(row) for row in rows)])
 
 
 def cell(text: str) -> str:

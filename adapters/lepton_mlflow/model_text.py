@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lepton_mlflow.description import with_block
-from lepton_mlflow.figures import cell, number
+from lepton_mlflow.figures import cell, metric_name, number, table
 from lepton_mlflow.names import PLAN_FILE
 from lepton_plugins.records.plan import DeploymentPlan, PlanRevision
 
@@ -34,10 +34,10 @@ def bodies(experiment_id: str, revision: PlanRevision, plan: DeploymentPlan) -> 
     parts = [_arms(plan)]
     if plan.gain is not None:
         gain = plan.gain
-        parts.append(
+        parts[0] = (
             f"Expected gain over version {plan.default} alone: {number(gain.value)} "
-            f"[{number(gain.low)}, {number(gain.high)}] in {cell(gain.metric)} "
-            f"({round(100 * gain.level)} % interval, n = {gain.n:,})"
+            f"[{number(gain.low)}, {number(gain.high)}] in {cell(metric_name(gain.metric))} "
+            f"({round(100 * gain.level)} % interval, {gain.n:,} rows)\n\n{parts[0]}"
         )
     if plan.warnings:
         parts.append("\n".join(f"- Warning: {cell(warning)}" for warning in plan.warnings))
@@ -47,11 +47,14 @@ def bodies(experiment_id: str, revision: PlanRevision, plan: DeploymentPlan) -> 
 
 
 def _arms(plan: DeploymentPlan) -> str:
-    rows = []
-    for arm in plan.arms:
-        name = f"{arm.version} ({cell(arm.label)})" if arm.label else arm.version
-        role = "default" if arm.version == plan.default else ""
-        rows.append(
-            f"| {name} | {100 * arm.share:.1f} % | {cell(arm.framework or '–')} | {cell(arm.backend)} | {role} |"
+    rows = [
+        (
+            f"{arm.version} ({cell(arm.label)})" if arm.label else arm.version,
+            f"{100 * arm.share:.1f} %",
+            cell(arm.framework or "–"),
+            cell(arm.backend),
+            "default" if arm.version == plan.default else "",
         )
-    return "\n".join(["| version | share | framework | backend | |", "|---|---|---|---|---|", *rows])
+        for arm in plan.arms
+    ]
+    return table(("version", "share", "framework", "backend", ""), rows, right=(1,))

@@ -10,7 +10,6 @@ FRAMEWORK = "lepton.framework"
 META = "lepton.meta."
 DIGEST = "lepton.digest"
 REPORT = "lepton.report"
-VERDICT = "lepton.verdict"
 METRIC = "lepton.metric."
 
 # Tags of registered models.
@@ -21,6 +20,9 @@ EXPERIMENT = "lepton.experiment"
 KIND = "lepton.kind"
 LEDGER = "lepton.ledger"
 FILES = "lepton.files"
+
+#: Without it MLflow opens an experiment on its page for language models.
+OPENS_ON_RUNS = {"mlflow.experimentKind": "custom_model_development"}
 
 #: The alias of the default arm of the plan in force.
 CHAMPION = "lepton-champion"

@@ -46,6 +46,7 @@ class Plans:
                 run_name=f"plan {plan.digest[7:19]}",
                 tags={
                     KIND: "plan",
+                    "mlflow.user": getpass.getuser(),
                     "lepton.model": plan.model,
                     "lepton.digest": plan.digest,
                     "lepton.policy": plan.policy.kind,

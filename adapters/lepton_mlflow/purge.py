@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lepton_mlflow.access import Access
 from lepton_mlflow.description import has_block, without_block
+from lepton_mlflow.experiments import discard_experiment, get_registered_model
 from lepton_mlflow.names import CHAMPION, KIND, is_ours, quoted
 from lepton_mlflow.versions import search
 
@@ -44,8 +45,6 @@ class Purge:
         return told
 
     def _model(self, client: MlflowClient, model: str, dry_run: bool) -> list[str]:
-        from lepton_mlflow.experiments import get_registered_model
-
         told = []
         for version in search(client, f"name={quoted(model)}"):
             tags = sorted(key for key in version.tags if is_ours(key))
@@ -76,14 +75,11 @@ class Purge:
         return told
 
     def _experiment(self, client: MlflowClient, experiment: Experiment) -> None:
-        """Files first; then under another name, since MLflow keeps the names of deleted experiments taken."""
         try:
             self._access.delete_files(str(experiment.artifact_location))
         except Exception as error:
             logger.warning("the files at %s could not be deleted: %s", experiment.artifact_location, error)
-        identity = experiment.experiment_id
-        client.rename_experiment(identity, f"{experiment.name} (purged {identity})")
-        client.delete_experiment(identity)
+        discard_experiment(client, experiment.experiment_id, experiment.name)
 
 
 def _model_names(client: MlflowClient) -> list[str]:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_mlflow.access import Access
 from lepton_mlflow.digests import digest_tag
-from lepton_mlflow.experiments import artifact_location
+from lepton_mlflow.experiments import artifact_location, discard_experiment, require_writable
 from lepton_mlflow.faults import already_exists, is_missing
 from lepton_mlflow.layouts.frameworks import lay_out
-from lepton_mlflow.names import DESCRIPTION_LIMIT, DIGEST, FRAMEWORK, KEY_LIMIT, LABEL, META, VERSION_TAG_LIMIT
+from lepton_mlflow.names import (
+    DESCRIPTION_LIMIT,
+    DIGEST,
+    FRAMEWORK,
+    KEY_LIMIT,
+    LABEL,
+    META,
+    OPENS_ON_RUNS,
+    VERSION_TAG_LIMIT,
+)
 from lepton_mlflow.process_setting import process_tracking_uri
 from lepton_mlflow.undo import AllOrNothing
 from lepton_mlflow.versions import Versions, find_label
@@ -69,7 +79,9 @@ class Registration:
         with AllOrNothing() as undo:
             if _make_model(client, model):
                 undo.by(lambda: client.delete_registered_model(model))
-            experiment_id = _models_experiment(self._access, client, model)
+            else:
+                require_writable(client, model)
+            experiment_id = _models_experiment(self._access, client, model, undo)
             logged = client.create_logged_model(experiment_id, name=re.sub(r"[/:.%\"']", "-", model))
             undo.by(lambda: client.delete_logged_model(logged.model_id))
             undo.by(lambda: self._access.delete_files(logged.artifact_location))
@@ -153,7 +165,7 @@ def _make_model(client: MlflowClient, model: str) -> bool:
     return True
 
 
-def _models_experiment(access: Access, client: MlflowClient, model: str) -> str:
+def _models_experiment(access: Access, client: MlflowClient, model: str, undo: AllOrNothing) -> str:
     """The experiment named as the model, whose LoggedModels hold the files."""
     from mlflow.exceptions import MlflowException
 
@@ -164,8 +176,12 @@ def _models_experiment(access: Access, client: MlflowClient, model: str) -> str:
                 client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(model, artifact_location=artifact_location(access, client, model)))
+            place = artifact_location(access, client, model)
+            made = str(client.create_experiment(model, artifact_location=place, tags=OPENS_ON_RUNS))
         except MlflowException as error:
             if not already_exists(error):
                 raise
+        else:
+            undo.by(partial(discard_experiment, client, made, model))
+            return made
     raise AssertionError("an experiment is neither there nor can it be made")

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lepton_mlflow.figures import headline, interval, number
-from lepton_mlflow.names import KEY_LIMIT, METRIC, REPORT, VERDICT, key_part
-from lepton_mlflow.version_text import verdict
+from lepton_mlflow.names import KEY_LIMIT, METRIC, REPORT, key_part
 from lepton_plugins.errors import RecordMismatch
 from lepton_plugins.records.report import EvaluationReport
 
-#: Flat tags beside the metrics'. All are rewritten with each report.
-_FLAT = ("lepton.dataset", "lepton.rows", "lepton.task", "lepton.evaluated_at", "lepton.latency_p50_ms", VERDICT)
-
-#: Metrics that get a tag; each costs a request. All are in the report and on the run.
-_METRICS = 12
+#: Flat tags beside the headline metric's. MLflow's version list shows every tag of every version: so they are few.
+_FLAT = ("lepton.dataset", "lepton.task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +47,9 @@ def read_index(model: str, version: str, tags: Mapping[str, str]) -> ReportIndex
 
 
 def flat_tags(report: EvaluationReport) -> dict[str, str]:
-    """Tags to search and compare versions by in MLflow's UI."""
-    tags = {
-        "lepton.dataset": report.dataset.name,
-        "lepton.rows": str(report.dataset.rows),
-        "lepton.task": report.task,
-        VERDICT: verdict(report),
-    }
-    if report.evaluated_at:
-        tags["lepton.evaluated_at"] = report.evaluated_at
-    if report.latency:
-        tags["lepton.latency_p50_ms"] = number(report.latency[0].p50_ms)
-    first = headline(report)
-    for name in sorted(report.metrics, key=lambda name: name != first)[:_METRICS]:
+    """Tags to search versions by; all figures are metrics of the run and of the LoggedModel."""
+    tags = {"lepton.dataset": report.dataset.name, "lepton.task": report.task}
+    if (name := headline(report)) is not None:
         estimate = report.metrics[name]
         tags[f"{METRIC}{key_part(name)}"[:KEY_LIMIT]] = f"{number(estimate.value)} {interval(estimate)}"
     return tags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 import tempfile
@@ -75,6 +76,7 @@ class Reports:
             run_name=f"evaluation of version {report.version} on {report.dataset.name}",
             tags={
                 KIND: "evaluation",
+                "mlflow.user": getpass.getuser(),
                 "lepton.model": report.model,
                 "lepton.version": report.version,
                 FILES: json.dumps(digests, sort_keys=True),

@@ -23,7 +23,7 @@ _PAGE = 1000
 def status(access: Access) -> RegistryStatus:
     """Never raises: an unreachable registry is a status. `writable` is None where only a write would tell."""
     try:
-        with access.doing("answer") as client:
+        with access.doing("read it") as client:
             models = len(_registered(client))
             version = _version(access)
     except LeptonError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lepton_mlflow.figures import cell, headline, interval, metric_name, number, size
+from lepton_mlflow.figures import cell, headline, interval, metric_name, number, size, table
 from lepton_mlflow.names import FOLDER, REPORT_FILE
 from lepton_plugins.records.report import EvaluationReport
 
@@ -31,10 +31,10 @@ def bodies(report: EvaluationReport, experiment_id: str, run_id: str, files: Col
     chart = [f"![Metrics by version and slice](get-artifact?path={FOLDER}/{_CHART}&run_uuid={run_id})"]
     chart = chart if _CHART in files else []
     cost = [line] if (line := _cost(report)) else []
-    table = _table(report)
+    figures = _table(report)
     return [
-        "\n\n".join([table, *cost, *chart, links]),
-        "\n\n".join([table, *cost, links]),
+        "\n\n".join([*cost, figures, *chart, links]),
+        "\n\n".join([*cost, figures, links]),
         "\n\n".join([*cost, links]),
         links,
     ]
@@ -45,11 +45,11 @@ def _table(report: EvaluationReport) -> str:
     first = headline(report)
     names = sorted(report.metrics, key=lambda name: name != first)
     rows = [
-        f"| {cell(metric_name(name))} | {number(estimate.value)} | {interval(estimate)} | {estimate.n:,} |"
+        (cell(metric_name(name)), number(estimate.value), interval(estimate), f"{estimate.n:,}")
         for name in names
         for estimate in [report.metrics[name]]
     ]
-    return "\n".join([f"| metric | value | {level} % interval | n |", "|---|---|---|---|", *rows])
+    return table(("metric", "value", f"{level} % interval", "n"), rows, right=(1, 3))
 
 
 def _cost(report: EvaluationReport) -> str:
@@ -76,6 +76,8 @@ def _links(report: EvaluationReport, experiment_id: str, run_id: str, files: Col
         for name in sorted(files)
         if name.endswith(".html")
     ]
-    slices = f"{len(report.slices)} slices in the report · " if report.slices else ""
+    slices = (
+        f"{len(report.slices)} slice{'s' if len(report.slices) > 1 else ''} in the report · " if report.slices else ""
+    )
     when = f" · evaluated {report.evaluated_at[:16].replace('T', ' ')}" if report.evaluated_at else ""
     return slices + " · ".join(links) + when

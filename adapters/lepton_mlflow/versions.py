@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_mlflow.access import Access
+from lepton_mlflow.description import without_block
 from lepton_mlflow.digests import is_copy, recorded_digest
 from lepton_mlflow.experiments import get_registered_model
 from lepton_mlflow.faults import is_missing
@@ -77,7 +78,10 @@ class Versions:
         try:
             with self._access.doing(f"download {name}") as client:
                 found = client.get_model_version(version.model, version.version)
-                self._access.download(self.files.location(client, found), "", to)
+                location = self.files.location(client, found)
+                self._access.download(location, "", to)
+                if not any(to.iterdir()):
+                    raise FileNotFoundError(f"there are no files at {location}")
             digest = digest_tree(to)
             if version.artifact_digest not in (None, digest):
                 raise DigestMismatch(name.capitalize(), digest, str(version.artifact_digest))
@@ -135,7 +139,7 @@ def _record(found: MlflowVersion, aliases: dict[str, tuple[str, ...]], facts: Fi
         metadata={**plain, **given},
         artifact_digest=recorded_digest(found.name, number, tags),
         aliases=aliases.get(number, ()),
-        description=found.description or None,
+        description=without_block(found.description or "") or None,
         run_id=found.run_id or None,
         status=found.status or "READY",
     )

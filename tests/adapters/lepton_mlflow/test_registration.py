@@ -1,0 +1,275 @@
+"""Registering from a path: every framework, installed or not; all or nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from lepton_mlflow.layouts.frameworks import FRAMEWORKS, lay_out
+from lepton_plugins.canonical import digest_tree
+from lepton_plugins.errors import (
+    FrameworkMismatch,
+    FrameworkUnclear,
+    InvalidInput,
+    LabelTaken,
+    PathMissing,
+    RecordTooLong,
+    RegistryFailed,
+    UnknownFramework,
+)
+
+
+@pytest.fixture
+def client(registry) -> MlflowClient:
+    return MlflowClient(registry.uri, registry.uri)
+
+
+@pytest.fixture
+def saved_model(tmp_path) -> Path:
+    """A SavedModel directory as TensorFlow writes it, as far as can be seen without TensorFlow."""
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12\x0fserving_default")
+    (folder / "variables" / "variables.index").write_bytes(b"index")
+    (folder / "variables" / "variables.data-00000-of-00001").write_bytes(b"data")
+    return folder
+
+
+def test_the_version_says_what_was_registered(registry, client, model_name, onnx_file):
+    version = registry.register(
+        model_name, onnx_file, framework=None, label="v1", metadata={"description": "My first AI model", "team": "air"}
+    )
+    assert (version.model, version.version, version.label, version.framework) == (model_name, "1", "v1", "onnx")
+    assert version.uri == f"models:/{model_name}/1"
+    assert set(version.flavors) == {"onnx", "python_function"}
+    assert version.metadata == {"description": "My first AI model", "team": "air"}
+    assert version.description == "My first AI model"
+    assert version.signature.layout == "tensors"
+    assert [(field.name, field.dtype, field.shape) for field in version.signature.inputs] == [("X", "float32", (-1, 3))]
+    assert [field.name for field in version.signature.outputs] == ["label", "probabilities"]
+    tags = client.get_model_version(model_name, "1").tags
+    assert tags["lepton.label"] == "v1"
+    assert tags["lepton.meta.team"] == "air"
+    assert registry.get_version(model_name, "v1") == version
+
+
+def test_the_same_files_have_the_same_digest(registry, model_name, onnx_file, tmp_path):
+    first, second = (
+        registry.register(model_name, onnx_file, framework="onnx", label=None, metadata={}) for _ in range(2)
+    )
+    assert first.artifact_digest == second.artifact_digest
+    assert registry.fetch(first, tmp_path / "copy") == first.artifact_digest == digest_tree(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.pkl", "model.joblib", "small.joblib", "model.skops"])
+def test_mlflows_own_users_can_load_it(sqlite_uri, model_name, model_folder, file):
+    """In another process, without Lepton, by MLflow's own URI."""
+    from lepton_mlflow.registry import MlflowRegistry
+
+    registry = MlflowRegistry(sqlite_uri)
+    version = registry.register(model_name, model_folder / file, framework=None, label=None, metadata={})
+    folder = model_folder.parent / f"fetched-{file}"
+    registry.fetch(version, folder)
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    rows = np.array([[0.9, 0.5, 0.5], [0.1, 0.5, 0.5]], dtype="float32")
+    answer = model.predict(rows)
+    labels = answer["label"] if isinstance(answer, dict) else answer
+    assert list(labels) == [1, 0]
+
+
+def test_mlflow_loads_it_by_its_uri(mlflow_server, model_name, onnx_file):
+    from lepton_mlflow.registry import MlflowRegistry
+
+    registry = MlflowRegistry(mlflow_server)
+    code = (
+        "import mlflow, numpy, sys; mlflow.set_tracking_uri(sys.argv[1]); "
+        "model = mlflow.pyfunc.load_model(sys.argv[2]); "
+        "print(model.predict({'X': numpy.ones((1, 3), 'float32')})['label'], 'lepton_mlflow' in sys.modules)"
+    )
+    version = registry.register(model_name, onnx_file, framework=None, label=None, metadata={})
+    done = subprocess.run(
+        [sys.executable, "-c", code, registry.uri, version.uri], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[1]", "False"]
+
+
+def test_a_framework_that_is_not_installed_is_registered_all_the_same(registry, model_name, saved_model, tmp_path):
+    version = registry.register(model_name, saved_model, framework="tensorflow", label=None, metadata={})
+    assert version.framework == "tensorflow"
+    registry.fetch(version, tmp_path / "copy")
+    flavors = yaml.safe_load((tmp_path / "copy" / "MLmodel").read_text())["flavors"]
+    assert flavors["tensorflow"]["signature_def_key"] == "serving_default"
+    assert (tmp_path / "copy" / "tfmodel" / "variables" / "variables.index").read_bytes() == b"index"
+    from lepton_mlflow.backend import PyfuncBackend
+
+    inspection = PyfuncBackend().inspect(tmp_path / "copy")
+    assert "tensorflow" in inspection.missing
+    assert "tensorflow" in inspection.install
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "framework", "flavor", "place"),
+    [
+        ("net.pt", b"PK\x03\x04", "torch", "pytorch", "data/model.pth"),
+        ("net.pt2", b"PK\x03\x04", "torch", "pytorch", "data/model.pt2"),
+        ("net.keras", b"PK\x03\x04", "tensorflow", "tensorflow", "data/model.keras"),
+        ("net.h5", b"\x89HDF", "tensorflow", "tensorflow", "data/model.h5"),
+        ("trees.ubj", b"{", "xgboost", "xgboost", "model.ubj"),
+        ("trees.json", b'{"learner": {}}', "xgboost", "xgboost", "model.json"),
+        ("trees.txt", b"tree\nversion=v4\n", "lightgbm", "lightgbm", "model.lgb"),
+        ("trees.cbm", b"CBM1", "catboost", "catboost", "model.cb"),
+    ],
+)
+def test_each_framework_lies_where_mlflows_loader_looks(tmp_path, name, content, framework, flavor, place):
+    """Without a registry: what is written, and that the framework is told from the files alone."""
+    (tmp_path / name).write_bytes(content)
+    layout = lay_out(tmp_path / name, None)
+    assert layout.framework == framework
+    layout.write(tmp_path / "out")
+    mlmodel = yaml.safe_load((tmp_path / "out" / "MLmodel").read_text())
+    assert {flavor, "python_function"} == set(mlmodel["flavors"])
+    assert mlmodel["flavors"]["python_function"]["loader_module"] == f"mlflow.{flavor}"
+    assert (tmp_path / "out" / place).read_bytes() == content
+    assert (tmp_path / "out" / "requirements.txt").read_text().startswith("mlflow==")
+    from mlflow.models import Model
+
+    assert Model.load(str(tmp_path / "out")).flavors == mlmodel["flavors"]
+
+
+def test_mlflow_model_directories_are_kept_as_they_are(registry, model_name, tmp_path):
+    import mlflow
+    from sklearn.dummy import DummyRegressor
+
+    rows = np.arange(6.0).reshape(3, 2)
+    model = DummyRegressor().fit(rows, rows[:, 0])
+    signature = mlflow.models.infer_signature(rows, model.predict(rows))
+    mlflow.sklearn.save_model(
+        model,
+        tmp_path / "model",
+        serialization_format="cloudpickle",
+        signature=signature,
+        pip_requirements=["scikit-learn"],
+    )
+    version = registry.register(model_name, tmp_path / "model", framework=None, label=None, metadata={})
+    assert version.framework == "sklearn"
+    assert version.signature is not None
+    registry.fetch(version, tmp_path / "copy")
+    names = sorted(path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*"))
+    assert names == sorted(path.relative_to(tmp_path / "model") for path in (tmp_path / "model").rglob("*"))
+    assert version.artifact_digest == digest_tree(tmp_path / "model")
+    with pytest.raises(FrameworkMismatch, match="flavors"):
+        registry.register(model_name, tmp_path / "model", framework="torch", label=None, metadata={})
+
+
+def test_onnx_with_external_data(tmp_path, model_folder):
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.arange(3000, dtype="float32").reshape(3, 1000), "W")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["X", "W"], ["Y"])],
+        "g",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["n", 1000])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    folder = tmp_path / "external"
+    folder.mkdir()
+    onnx.save_model(model, str(folder / "net.onnx"), save_as_external_data=True, location="net.weights")
+    (folder / "notes.md").write_text("not part of the model")
+    for path in (folder, folder / "net.onnx"):
+        target = tmp_path / f"out-{path.name}"
+        layout = lay_out(path, None)
+        layout.write(target)
+        assert sorted(layout.files) == ["model.onnx", "net.weights"]
+        session = onnxruntime.InferenceSession(str(target / "model.onnx"))
+        assert session.run(None, {"X": np.ones((2, 3), "float32")})[0].shape == (2, 1000)
+
+
+# --- what is refused, before anything is written -------------------------------------------------
+
+
+def test_refusals_write_nothing(registry, client, model_name, onnx_file, tmp_path):
+    (tmp_path / "what.bin").write_bytes(b"?")
+    (tmp_path / "list.pkl").write_bytes(b"\x80\x04]\x94.")
+    (tmp_path / "bad.onnx").write_bytes(b"this is no graph")
+    (tmp_path / "empty").mkdir()
+    refused = [
+        (PathMissing, tmp_path / "missing", None, None, {}),
+        (UnknownFramework, onnx_file, "onyx", None, {}),
+        (FrameworkUnclear, tmp_path / "what.bin", None, None, {}),
+        (FrameworkUnclear, tmp_path / "list.pkl", None, None, {}),
+        (FrameworkUnclear, tmp_path / "empty", None, None, {}),
+        (FrameworkMismatch, tmp_path / "bad.onnx", None, None, {}),
+        (FrameworkMismatch, tmp_path / "empty", "onnx", None, {}),
+        (FrameworkMismatch, onnx_file, "pyfunc", None, {}),
+        (InvalidInput, onnx_file, None, "a'b", {}),
+        (InvalidInput, onnx_file, None, "3", {}),
+        (InvalidInput, onnx_file, None, None, {"a=b": "c"}),
+        (RecordTooLong, onnx_file, None, None, {"note": "x" * 70_000}),
+    ]
+    for error, path, framework, label, metadata in refused:
+        with pytest.raises(error):
+            registry.register(model_name, path, framework=framework, label=label, metadata=metadata)
+    with pytest.raises(InvalidInput, match="without '/'"):
+        registry.register(f"{model_name}/x", onnx_file, framework=None, label=None, metadata={})
+    assert not client.search_registered_models(f"name='{model_name}'")
+    assert client.get_experiment_by_name(model_name) is None
+
+
+def test_an_unknown_framework_names_the_nearest_one(onnx_file):
+    with pytest.raises(UnknownFramework, match="Did you mean 'onnx'"):
+        lay_out(onnx_file, "onxn")
+    assert all(lay_out.__module__ and framework.stores for framework in FRAMEWORKS.values())
+
+
+def test_the_same_label_twice_is_refused(registry, client, register):
+    version = register("v1")
+    with pytest.raises(LabelTaken, match="version 1"):
+        register("v1")
+    assert len(client.search_model_versions(f"name='{version.model}'")) == 1
+    assert register("v2").version == "2"
+
+
+def test_of_two_registrations_with_one_label_at_once_one_wins(registry_uri, model_name, onnx_file):
+    from lepton_mlflow.registry import MlflowRegistry
+
+    def once(_: int) -> str:
+        try:
+            registry = MlflowRegistry(registry_uri)
+            return registry.register(model_name, onnx_file, framework=None, label="v1", metadata={}).version
+        except LabelTaken:
+            return "taken"
+
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(once, range(3)))
+    assert sorted(outcomes)[1:] == ["taken", "taken"]
+    registry = MlflowRegistry(registry_uri)
+    assert [version.label for version in registry.list_versions(model_name)] == ["v1"]
+    assert registry.get_version(model_name, "v1").artifact_digest
+
+
+def test_a_later_failure_leaves_nothing_behind(registry, client, model_name, onnx_file, monkeypatch):
+    """As when the server goes away between the files and the version."""
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", fail)
+    with pytest.raises(RegistryFailed, match="disk full"):
+        registry.register(model_name, onnx_file, framework=None, label="v1", metadata={})
+    monkeypatch.undo()
+    assert not client.search_registered_models(f"name='{model_name}'")
+    assert client.get_experiment_by_name(model_name) is None
+    assert registry.register(model_name, onnx_file, framework=None, label="v1", metadata={}).version == "1"
