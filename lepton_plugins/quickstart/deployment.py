@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_plugins.errors import ModelNotFound
-from lepton_plugins.quickstart.flights import TARGET
+from lepton_plugins.quickstart.flights import EVALUATION, TARGET
 from lepton_plugins.quickstart.steps import Step, Steps
 from lepton_plugins.quickstart.versions import RECIPES
 from lepton_plugins.quickstart.workspace import Workspace, write_atomically
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from lepton_plugins.api import ModelRegistry
     from lepton_plugins.evaluation.progress import Stage
     from lepton_plugins.planning.planned import PlannedDeployment
+    from lepton_plugins.records.plan import DeploymentPlan
     from lepton_plugins.records.report import EvaluationReport
     from lepton_plugins.records.version import ModelVersion
 
 MODEL = "flights"
-DATASET = "flights-sep-oct"
+DATASET = "flights-september-october"
 
 
 def open_registry(workspace: Workspace) -> ModelRegistry:
@@ -89,7 +90,7 @@ def evaluate(registry: ModelRegistry, workspace: Workspace, flights: pd.DataFram
             if report.failure is not None:
                 steps.note(f"  {report.label}: {report.failure.reason}")
         losses = ", ".join(f"{report.label} {report.metrics['log_loss'].value:.4f}" for report in reports if report.ok)
-        step.say(f"{len(flights):,} flights of September and October by carrier; log loss {losses}")
+        step.say(f"{len(flights):,} flights of {EVALUATION} by carrier; log loss {losses}")
 
 
 def draw(registry: ModelRegistry, workspace: Workspace) -> None:
@@ -99,21 +100,21 @@ def draw(registry: ModelRegistry, workspace: Workspace) -> None:
     comparison_png(registry.compare(MODEL, by="carrier"), workspace.chart)
 
 
-def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> str:
-    """The plan file as a plan in force; gives its digest."""
+def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> DeploymentPlan:
+    """The plan file as the plan in force, which it gives."""
     text = files("lepton_plugins.quickstart").joinpath("plan.yaml").read_text(encoding="utf-8")
     write_atomically(workspace.plan_file, text)
     with steps.step("Plan") as step:
         in_force = registry.registry.plan_in_force(MODEL)
         if in_force is not None and not registry.diff_with(workspace.plan_file).changes:
             step.say(f"revision #{in_force.number} found in force")
-            return in_force.digest
+            return registry.registry.get_plan(in_force)[0]
         planned = registry.plan(workspace.plan_file)
         activation = registry.promote(MODEL, why="quickstart")
         step.say(f"revision #{activation.to_number} promoted: {_who_answers(planned)}. {planned.verdict}")
     for warning in planned.plan.warnings:
         steps.note(f"  note: {warning}")
-    return activation.to_digest
+    return planned.plan
 
 
 def deploy_alone(registry: ModelRegistry, to: Path) -> None:

@@ -34,6 +34,10 @@ def measure(
         registry.pull(MODEL, workspace.deployment)
         deploy_alone(registry, workspace.alone)
         step.say(f"the plan and its models in {workspace.deployment}")
+    names = {
+        version.version: (version.label or version.version, version.metadata.get("description", ""))
+        for version in registry.list_versions(MODEL)
+    }
     with ExitStack() as stack:
         with steps.step("Serve") as step:
             address = stack.enter_context(serving(workspace.deployment, workspace.server_log, workspace.decisions))
@@ -41,10 +45,6 @@ def measure(
             step.say(f"the plan at {address}, the single versions at {beside}")
         routed = stack.enter_context(closing(Client(address, MODEL)))
         alone = stack.enter_context(closing(Client(beside, MODEL)))
-        names = {
-            version.version: (version.label or version.version, version.metadata.get("description", ""))
-            for version in registry.list_versions(MODEL)
-        }
         return tuple(_period(routed, alone, period, flights, names, steps) for period, flights in traffic.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lepton_plugins.records.plan import Gain
 from lepton_plugins.records.record import Record
 from lepton_plugins.records.report import Estimate
 
@@ -35,6 +36,11 @@ class PeriodResult(Record):
     singles: tuple[Contender, ...]
 
     @property
+    def routing_holds(self) -> bool:
+        """No single version was shown to have a smaller log loss."""
+        return all(single.loss_saved is None or (single.loss_saved.high or 0) >= 0 for single in self.singles)
+
+    @property
     def verdict(self) -> tuple[str, str]:
         """Whether routing was better than every version alone: by log loss, which the plan is made for, and by AUC.
 
@@ -63,5 +69,36 @@ class QuickstartResult(Record):
     directory: str
     registry: str
     plan: str
+    """Digest of the plan in force."""
+    default: str
+    """Label of the default arm, which the expected gain is against."""
+    expected: Gain | None
+    """What the plan promised, cross-fitted on the evaluation's flights."""
+    evaluated_on: str
+    evaluated_late: float
+    """Part of the evaluation's flights that came late."""
     periods: tuple[PeriodResult, ...]
     seconds: dict[str, float]
+
+    @property
+    def promise(self) -> str:
+        """What the plan expected before any of this traffic was there."""
+        if self.expected is None or self.expected.low is None or self.expected.high is None:
+            return "The plan expected no gain."
+        interval = f"[{self.expected.low:+.4f}, {self.expected.high:+.4f}]"
+        return (
+            f"Made from {self.evaluated_on}, the plan expected to save {self.expected.value:+.4f} {interval} "
+            f"of log loss against {self.default} alone."
+        )
+
+    @property
+    def advice(self) -> str | None:
+        """What to make of a period in which a single version was better; None if there was none."""
+        lost = [period for period in self.periods if not period.routing_holds]
+        if not lost:
+            return None
+        rates = ", ".join(f"{period.late:.0%} in {period.period}" for period in lost)
+        return (
+            f"The plan rests on {self.evaluated_on}, when {self.evaluated_late:.0%} came late; {rates}. "
+            f"Where traffic has changed, evaluate on newer data and plan again."
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lepton_plugins import __version__
 from lepton_plugins.errors import InvalidInput, PackageMissing
-from lepton_plugins.quickstart.flights import EVALUATION, INPUTS, TRAFFIC, in_period, load_flights
+from lepton_plugins.quickstart.flights import EVALUATION, INPUTS, TARGET, TRAFFIC, in_period, load_flights
 from lepton_plugins.quickstart.result import QuickstartResult
 from lepton_plugins.quickstart.steps import Steps
 from lepton_plugins.quickstart.versions import RECIPES, deviation, export, train
@@ -66,15 +66,21 @@ def _path(workspace: Workspace, steps: Steps, sample: float) -> QuickstartResult
     _make_files(workspace, flights, steps)
     registry = open_registry(workspace)
     register(registry, workspace, steps)
-    evaluate(registry, workspace, in_period(flights, EVALUATION), steps)
+    unseen = in_period(flights, EVALUATION)
+    evaluate(registry, workspace, unseen, steps)
     draw(registry, workspace)
-    revision = plan(registry, workspace, steps)
+    in_force = plan(registry, workspace, steps)
     traffic = {str(period): in_period(flights, period) for period in TRAFFIC}
     periods = measure(registry, workspace, traffic, steps)
+    default = in_force.arm(in_force.default)
     return QuickstartResult(
         directory=str(workspace.root),
         registry=workspace.registry_uri,
-        plan=revision,
+        plan=in_force.digest,
+        default=default.label or default.version if default is not None else in_force.default,
+        expected=in_force.gain,
+        evaluated_on=str(EVALUATION),
+        evaluated_late=float(unseen[TARGET].mean()),
         periods=periods,
         seconds={title: round(seconds, 2) for title, seconds in steps.seconds.items()},
     )
