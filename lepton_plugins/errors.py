@@ -73,7 +73,9 @@ class UnknownPlugin(LeptonError):
     code = "unknown_plugin"
 
     def __init__(self, family: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"No plugin offers the {family} {name!r}.{nearest(name, known)} `lepton plugins` lists them.")
+        known = sorted(known)
+        hint = nearest(name, known) if known else f" None that is installed here offers any {family}."
+        super().__init__(f"No plugin offers the {family} {name!r}.{hint} `lepton plugins` lists them.")
 
 
 class PluginClash(LeptonError):
@@ -164,7 +166,9 @@ class RecordDeleted(LeptonError):
     code = "record_deleted"
 
     def __init__(self, what: str, restore: str) -> None:
-        super().__init__(f"{what} was deleted in the registry. Restore it ({restore}), or run `lepton purge` to start anew.")
+        super().__init__(
+            f"{what} was deleted in the registry. Restore it ({restore}), or run `lepton purge` to start anew."
+        )
 
 
 class LabelAmbiguous(LeptonError):
@@ -609,6 +613,7 @@ class PredictionsUnpaired(LeptonError):
             f"The predictions of version {version} can't be paired with the others': {reason}. "
             f"Evaluate all versions on the same data."
         )
+        self.version = version
 
 
 class NothingToPromote(LeptonError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import PredictionsUnpaired
-from lepton_plugins.evaluation import row_metrics
+from lepton_plugins.evaluation import metrics, row_metrics
+from lepton_plugins.evaluation.labels import class_codes
 from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
 from lepton_plugins.records.report import Dataset, EvaluationReport, Task
 from lepton_plugins.registry import Registry
@@ -109,43 +110,72 @@ def load_predictions(registry: Registry, report: EvaluationReport) -> Prediction
         path = registry.get_report_file(report, FILE, Path(folder))
         if path is None:
             raise PredictionsUnpaired(report.version, "its report has no predictions")
-        return read_predictions(path, report)
+        try:
+            return read_predictions(path, report)
+        except (KeyError, ValueError, OSError) as error:
+            found = str(error).strip().splitlines()[0]
+            raise PredictionsUnpaired(report.version, f"their file doesn't fit the report: {found}") from error
 
 
-def pair(reports: Sequence[EvaluationReport], predictions: Sequence[Predictions], metric: str) -> PairedPredictions:
-    """Predictions side by side, the first version being the default until somebody says otherwise.
+def pair(
+    reports: Sequence[EvaluationReport], predictions: Sequence[Predictions], metric: str
+) -> tuple[PairedPredictions, list[PredictionsUnpaired]]:
+    """Predictions side by side, and who doesn't line up with the first; that one is the default for now.
 
     The reports are of one dataset, task and set of classes. Columns that any version's evaluation kept are
-    there for all. PredictionsUnpaired names the first version whose rows or outputs don't line up;
-    MetricNotByRow or UnknownMetric where the metric has no value by row.
+    there for all. MetricNotByRow or UnknownMetric where the metric has no value by row.
     """
     first, report = predictions[0], reports[0]
-    ranking = report.task == "ranking"
+    measure = _measure(metric, first, report)
     columns: dict[str, NDArray[Any]] = {}
-    values = []
-    for one, of in zip(predictions, reports, strict=True):
+    values: list[NDArray[np.float64]] = []
+    kept: list[int] = []
+    unpaired = []
+    for index, (one, of) in enumerate(zip(predictions, reports, strict=True)):
         if not np.array_equal(one.row_id, first.row_id) or not np.array_equal(one.target, first.target):
-            raise PredictionsUnpaired(of.version, f"they are of other rows than those of version {report.version}")
-        by_row = row_metrics.row_values(metric, one.target, one.output, of.classes, one.groups)
+            reason = f"they are of other rows than those of version {report.version}"
+            unpaired.append(PredictionsUnpaired(of.version, reason))
+            continue
+        by_row = measure(one.output)
         if not np.isfinite(by_row).all():
-            raise PredictionsUnpaired(of.version, f"{int((~np.isfinite(by_row)).sum())} rows have no finite {metric}")
+            reason = f"{int((~np.isfinite(by_row)).sum())} rows have no finite {metric}"
+            unpaired.append(PredictionsUnpaired(of.version, reason))
+            continue
+        kept.append(index)
         values.append(by_row)
         columns = {**one.columns, **columns}
-    table = np.stack(values, axis=1)
+    table = np.stack(values, axis=1) if values else np.zeros((first.rows, 0))
+    ranking = report.task == "ranking"
     rows = row_metrics.unit_rows(first.target, first.groups) if ranking and first.groups is not None else slice(None)
     utility, baseline = row_metrics.utility(metric, table, first.target, report.classes)
     return PairedPredictions(
         dataset=report.dataset,
         task=report.task,
         metric=metric,
-        greater_is_better=baseline is None,
+        greater_is_better=metrics.metric(report.task, metric).greater_is_better,
         baseline=baseline,
-        versions=[of.version for of in reports],
+        versions=[reports[index].version for index in kept],
         default=0,
         values=table,
         utility=utility,
         target=first.target[rows],
-        outputs=[one.output[rows] for one in predictions],
+        outputs=[predictions[index].output[rows] for index in kept],
         columns={name: column[rows] for name, column in columns.items()},
         groups=None if ranking else first.groups,
-    )
+    ), unpaired
+
+
+def _measure(
+    metric: str, first: Predictions, report: EvaluationReport
+) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """The metric by row of any version's output; the target, the same for all, is read once."""
+    if report.task == "classification":
+        codes = class_codes(first.target, report.classes)
+
+        def of_classes(output: NDArray[Any]) -> NDArray[np.float64]:
+            if output.ndim == 2:
+                return row_metrics.classification_values(metric, codes, output)
+            return row_metrics.row_values(metric, first.target, output, report.classes)
+
+        return of_classes
+    return lambda output: row_metrics.row_values(metric, first.target, output, report.classes, first.groups)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def pooled_warning(
-    paired: PairedPredictions, chosen: NDArray[np.intp], cells: NDArray[np.intp], classes: Sequence[str]
+    paired: PairedPredictions, chosen: NDArray[np.intp], segments: NDArray[np.intp], classes: Sequence[str]
 ) -> str | None:
     """A warning where the routed scores' pooled AUC is below a single version's although segments rank better.
 
-    `chosen` (n,) is each row's version and `cells` (n,) its segment. Two classes with probabilities only.
+    `chosen` (n,) is each row's version, `segments` (n,) numbers its segment. Two classes with probabilities only.
     The difference to the best single version must be beyond its 95 % interval (DeLong, paired).
     """
     from lepton_plugins.evaluation.difference import paired_difference
@@ -45,7 +45,10 @@ def pooled_warning(
     )
     if gap.high is None or gap.high >= 0:
         return None
-    within, alone = _within(positive, routed, cells), _within(positive, best_score, cells)
+    inside = ""
+    if segments.min() < segments.max():
+        within, alone = _within(positive, routed, segments), _within(positive, best_score, segments)
+        inside = f", while within segments it is {within:.3f} against {alone:.3f}"
     rates = "; ".join(
         f"version {paired.versions[int(v)]} says {score[here].mean():.3f} where {positive[here].mean():.3f} happen"
         for v, score in zip(used, scores, strict=True)
@@ -54,9 +57,9 @@ def pooled_warning(
     listed = ", ".join(f"version {version} {value:.3f}" for version, value in singles.items())
     return (
         f"the versions aren't calibrated alike: the routed AUC over all rows is {pooled:.3f}, below version {best} "
-        f"alone ({listed}), while within segments it is {within:.3f} against {alone:.3f}. On the rows that each "
-        f"answers, {rates}. If scores are compared across segments (one threshold, one ranking), recalibrate all "
-        f"versions on the same recent data, or keep one version; within a segment routing is not affected"
+        f"alone ({listed}){inside}. On the rows that each answers, {rates}. If scores are compared across "
+        f"segments (one threshold, one ranking), recalibrate all "
+        f"versions on the same recent data, or keep one version"
     )
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from lepton_plugins.errors import NothingToPromote, NothingToRollBack, NotPinned, PlanNotFound
+from lepton_plugins.planning.past import Action, stack, unpinned
 from lepton_plugins.planning.pin import pinned_plan
 from lepton_plugins.planning.planned import PlannedDeployment
 from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
 from lepton_plugins.registry import Registry
-
-Action = Literal["promote", "rollback", "pin", "unpin"]
 
 
 def save(registry: Registry, planned: PlannedDeployment) -> PlanRevision:
@@ -76,13 +74,13 @@ def pin(registry: Registry, model: str, version: str, why: str = "") -> Activati
 def unpin(registry: Registry, model: str, why: str = "") -> Activation:
     """Put the plan that was in force before the pin back in force. NotPinned if none is."""
     in_force = registry.plan_in_force(model)
-    entries = stack(registry.list_activations(model))
-    if in_force is None or not entries or entries[-1] != (in_force.digest, "pin"):
+    entries = registry.list_activations(model)
+    if in_force is None or stack(entries)[-1:] != [(in_force.digest, "pin")]:
         raise NotPinned(model, f"#{in_force.number}" if in_force is not None else None)
-    under = [digest for digest, action in entries if action != "pin"]
-    if not under:
+    below = unpinned(entries)
+    if below is None:
         raise NothingToRollBack(model, "it was pinned before any plan was in force")
-    chosen = _by_digest(registry, model, under[-1])
+    chosen = _by_digest(registry, model, below)
     return _activate(registry, "unpin", chosen, registry.get_plan(chosen)[0], why, expected=in_force.digest)
 
 
@@ -100,19 +98,6 @@ def find(registry: Registry, model: str, revision: str) -> PlanRevision:
         if begins or str(stored.number) == wanted:
             return stored
     raise PlanNotFound(model, revision)
-
-
-def stack(entries: Sequence[Activation]) -> list[tuple[str, Action]]:
-    """The plans below each other, the one in force last: a rollback or unpin takes off what lies above."""
-    found: list[tuple[str, Action]] = []
-    for entry in entries:
-        digests = [digest for digest, _ in found]
-        if entry.action in ("rollback", "unpin") and entry.to_digest in digests:
-            place = len(digests) - 1 - digests[::-1].index(entry.to_digest)
-            del found[place + 1 :]
-        elif not found or found[-1][0] != entry.to_digest:
-            found.append((entry.to_digest, entry.action))
-    return found
 
 
 def _in_force(registry: Registry, model: str) -> PlanRevision:

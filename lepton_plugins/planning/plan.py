@@ -18,6 +18,7 @@ from lepton_plugins.planning.allocation import Allocator
 from lepton_plugins.planning.calibration import pooled_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number, roles
 from lepton_plugins.planning.inputs import notes, union, with_context
+from lepton_plugins.planning.past import unpinned
 from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
 from lepton_plugins.planning.spec_file import check_plugins
 from lepton_plugins.plugins import plugins
@@ -48,9 +49,10 @@ _ALIASES = ("champion", "lepton-champion")
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The plan in force, and the salt that the model's plans share."""
+    """The plan in force, the policy that assigned units last (a pin's doesn't count), the model's salt."""
 
     plan: DeploymentPlan | None
+    policy: PolicyDocument | None
     salt: str
 
 
@@ -73,13 +75,15 @@ def make_plan(registry: Registry, spec: PlanSpec, *, trust: Literal["pickle"] | 
 
 
 def _before(registry: Registry, model: str) -> _Before:
-    """The plan in force and the salt: any earlier plan's, else a new one."""
-    in_force = registry.plan_in_force(model)
-    if in_force is not None:
-        plan = registry.get_plan(in_force)[0]
-        return _Before(plan, plan.salt)
-    stored = registry.list_plans(model)
-    return _Before(None, registry.get_plan(stored[-1])[0].salt if stored else secrets.token_hex(16))
+    """The plan in force; the salt of any earlier plan, else a new one."""
+    in_force, stored = registry.plan_in_force(model), registry.list_plans(model)
+    if in_force is None:
+        return _Before(None, None, registry.get_plan(stored[-1])[0].salt if stored else secrets.token_hex(16))
+    plan = registry.get_plan(in_force)[0]
+    below = unpinned(registry.list_activations(model))
+    revision = next((item for item in stored if item.digest == below), None)
+    assigning = plan if revision is None or below == plan.digest else registry.get_plan(revision)[0]
+    return _Before(plan, assigning.policy, plan.salt)
 
 
 def _champion(registry: Registry, model: str) -> str | None:
@@ -129,15 +133,16 @@ def _evidence(registry: Registry, spec: PlanSpec, admission: Admission) -> Paire
             admission.reject(candidate.name, "output_unavailable", reason)
             continue
         try:
-            loaded = load_predictions(registry, report)
-            pair([*reports[:1], report], [*predictions[:1], loaded], metric)
-        except PredictionsUnpaired as error:
-            admission.reject(candidate.name, error.code, str(error))
+            predictions.append(load_predictions(registry, report))
+        except PredictionsUnpaired as none:
+            admission.reject(candidate.name, none.code, str(none))
             continue
         reports.append(report)
-        predictions.append(loaded)
     _require(admission, spec)
-    return pair(reports, predictions, metric)
+    paired, unpaired = pair(reports, predictions, metric)
+    for error in unpaired:
+        admission.reject(error.version, error.code, str(error))
+    return paired
 
 
 def _with_default(
@@ -280,8 +285,8 @@ class _Planning:
         return self.spec.around.sticky.key if self.spec.around.sticky is not None else None
 
     def _previous(self) -> PolicyDocument | None:
-        plan = self.before.plan
-        return plan.policy if plan is not None and plan.policy.kind == self.spec.policy.kind else None
+        policy = self.before.policy
+        return policy if policy is not None and policy.kind == self.spec.policy.kind else None
 
     def _shares(self, answer: Choice, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Each arm's expected part of the traffic, shape (arms,), the holdout's included."""
@@ -331,7 +336,9 @@ class _Planning:
         place = {version: index for index, version in enumerate(paired.versions)}
         # A shadow is an arm but no version of the evidence; it is never chosen.
         index = np.array([place.get(version, -1) for version in names], dtype=np.intp)
-        warning = pooled_warning(paired, index[answer.arms], answer.cells, chosen[0].report.classes)
+        known = {segment: number for number, segment in enumerate(dict.fromkeys(answer.segments))}
+        segments = np.array([known[segment] for segment in answer.segments], dtype=np.intp)[answer.cells]
+        warning = pooled_warning(paired, index[answer.arms], segments, chosen[0].report.classes)
         if warning is not None:
             found.append(warning)
         if self.admission.task == "ranking" and spec.per == "row" and len(chosen) > 1:

@@ -146,7 +146,7 @@ def gain_text(gain: Gain) -> str:
 def verdict_of(gain: Gain | None, default: str, *, routes: bool) -> str:
     """What to expect of the plan, in a sentence that doesn't promise what wasn't shown."""
     if not routes:
-        return f"Routing isn't expected to win: nothing better than version {default} was found, so it answers everything."
+        return f"Routing isn't expected to win: nothing better than version {default} was found, it answers everything."
     if gain is None:
         return f"Whether this is better than version {default} alone wasn't measured."
     text = f"Expected against version {default} alone, positive is better: {gain_text(gain)} ({gain.n:,} rows)."

@@ -13,6 +13,7 @@ from lepton_plugins.planning.findings import Place
 #: Aliases may make a small file a huge tree ("billion laughs"); no plan has this many values.
 _MOST_VALUES = 20_000
 _MOST_DEPTH = 40
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,6 +52,9 @@ class _Reader:
                 None, None, f"found more than {_MOST_VALUES:,} values, or deeper than {_MOST_DEPTH}", node.start_mark
             )
         self.lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
+            self.findings.append((place, f"found the tag {node.tag}, expected a plain list or mapping"))
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):

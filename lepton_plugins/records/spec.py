@@ -170,6 +170,7 @@ class Budget(SpecRecord):
     gpu: Annotated[float, Field(ge=0)] | None = None
     """Devices; a version that was seen to hold GPU memory takes one."""
     gpu_memory: Bytes | None = None
+    """Sum of the GPU memory that the versions were seen to hold."""
 
 
 class Slo(SpecRecord):
@@ -200,6 +201,7 @@ class SolverSpec(SpecRecord):
     name: str = "auto"
     """`lepton plugins` lists them; auto: the exact one."""
     time_limit: Seconds = 10.0
+    """How long one search may take; the best found so far is then the answer."""
     gap: Annotated[float, Field(ge=0)] = 0.001
     """Stop where the answer is proved to be within this part of the optimum's gain."""
 

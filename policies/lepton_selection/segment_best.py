@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -22,7 +23,7 @@ from lepton_plugins.routing.policy import (
 )
 from lepton_selection.segments import Segments
 from lepton_selection.shrinkage import Differences, shrink
-from lepton_selection.slot_table import SHIFT, SLOTS, SlotTable, assign
+from lepton_selection.slot_table import SHIFT, SlotTable, assign
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
@@ -76,24 +77,19 @@ class SegmentBest(SelectionPolicy):
         content = document.document
         self._cells: list[dict[str, Any]] = content["cells"]
         self._segments = Segments(content["by"], [cell["value"] for cell in self._cells])
-        stay = [[self.arms[default], SLOTS]]
-        tables = [SlotTable(cell["slots"], self.arms) for cell in self._cells] + [SlotTable(stay, self.arms)] * 2
-        self._tables = tables
-        self._vectors = np.asarray([table.vector for table in tables])
+        whole = np.eye(len(self.arms)).tolist()
+        # Where one arm answers a cell alone there is nothing to draw; the others have a table each.
+        single = [self.arms.index(cell["slots"][0][0]) if len(cell["slots"]) == 1 else -1 for cell in self._cells]
+        single += [default, default]
+        self._tables = {
+            number: SlotTable(cell["slots"], self.arms) for number, cell in enumerate(self._cells) if single[number] < 0
+        }
+        vectors = [tuple(whole[arm]) if arm >= 0 else self._tables[cell].vector for cell, arm in enumerate(single)]
+        self._vectors = np.asarray(vectors)
         self._reasons = [cell["reason"] for cell in self._cells] + ["default: unknown segment", self._missing_reason()]
         self._names: list[str | None] = [*self._segments.names, None, None]
-        single = [int(table.array[0]) if (table.array == table.array[0]).all() else -1 for table in tables]
         self._single = np.asarray(single, dtype=np.intp)
-        self._mixed = [cell for cell, arm in enumerate(single) if arm < 0]
-        rows = [
-            [RowChoice(arm, table.vector, reason, name) for arm in range(len(self.arms))]
-            for table, reason, name in zip(tables, self._reasons, self._names, strict=True)
-        ]
-        # Where one arm answers a cell alone the row is ready; else its slots decide among the rows.
-        self._rows = [
-            (choices[arm], None, choices) if arm >= 0 else (choices[0], table.row, choices)
-            for choices, arm, table in zip(rows, single, tables, strict=True)
-        ]
+        self._rows = [self._ready(cell, arm) for cell, arm in enumerate(single)]
         self._column = content["by"][0] if len(content["by"]) == 1 else None
         self._by_text = {value[0]: self._rows[cell] for value, cell in self._segments.cells.items()}
 
@@ -120,7 +116,7 @@ class SegmentBest(SelectionPolicy):
         allowed = np.zeros((count, arms), dtype=bool)
         allowed[:, default] = True
         if others and known.any():
-            found = cls._differences(params, paired, codes, known, others)
+            found = cls._differences(params, paired, codes, known)
             utility[:, others] += found.shrunken
             low[:, others] = found.low
             enough = found.shrunken >= params.min_gain * paired.unit
@@ -147,12 +143,13 @@ class SegmentBest(SelectionPolicy):
         paired: PairedPredictions,
         codes: NDArray[np.intp],
         known: NDArray[np.bool_],
-        others: Sequence[int],
     ) -> Differences:
         rows = slice(None) if known.all() else np.flatnonzero(known)
         utility = paired.utility[rows]
+        differences = np.delete(utility, paired.default, axis=1)
+        differences -= utility[:, [paired.default]]
         return shrink(
-            utility[:, others] - utility[:, [paired.default]],
+            differences,
             codes[rows],
             None if paired.groups is None else paired.groups[rows],
             level=params.level,
@@ -209,9 +206,9 @@ class SegmentBest(SelectionPolicy):
     def choose(self, batch: Batch) -> Choice:
         cells = self._segments.find(batch.context, batch.rows)
         arms = self._single[cells]
-        for cell in self._mixed:
+        for cell, table in self._tables.items():
             here = np.flatnonzero(cells == cell)
-            arms[here] = self._tables[cell].choose(batch.draws[here])
+            arms[here] = table.choose(batch.draws[here])
         return Choice(arms, cells, self._vectors, self._reasons, self._names)
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
@@ -225,7 +222,7 @@ class SegmentBest(SelectionPolicy):
 
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
         cell = self._segments.find_one(context)
-        vector = self._tables[cell].vector
+        vector = self._vectors[cell].tolist()
         figures = self._cells[cell]["candidates"] if cell < self._segments.unknown else {}
         return [
             Candidate(
@@ -236,6 +233,13 @@ class SegmentBest(SelectionPolicy):
             )
             for index, arm in enumerate(self.arms)
         ]
+
+    def _ready(self, cell: int, single: int) -> tuple[RowChoice, bytes | array[int] | None, Sequence[RowChoice]]:
+        """A cell's answer, or its slots and the answers they choose from."""
+        arms = [single] if single >= 0 else range(len(self.arms))
+        vector = tuple(self._vectors[cell].tolist())
+        rows = [RowChoice(arm, vector, self._reasons[cell], self._names[cell]) for arm in arms]
+        return rows[0], None if single >= 0 else self._tables[cell].row, rows
 
     def _lost(self, figures: Sequence[float] | None) -> str:
         if figures is None:

@@ -134,11 +134,13 @@ def _codes(column: NDArray[Any], known: dict[str, int], *, grow: bool = False) -
         return known.setdefault(text, len(known)) if grow else known.get(text, _UNKNOWN)
 
     if column.dtype.kind in "biufM":
-        distinct, inverse = np.unique(column, return_inverse=True)
-        each: NDArray[np.intp] = np.asarray([code(value) for value in distinct], dtype=np.intp)
+        levels, inverse = np.unique(column, return_inverse=True)
+        each: NDArray[np.intp] = np.asarray([code(value) for value in levels], dtype=np.intp)
         return each[inverse]
-    if grow:
-        return np.asarray([code(value) for value in column.tolist()], dtype=np.intp)
-    get = known.get
     values = column.tolist()
-    return np.asarray([get(v, _UNKNOWN) if type(v) is str else code(v) for v in values], dtype=np.intp)
+    distinct = set(values)
+    if all(type(value) is str or value is None for value in distinct):
+        # Each text once; other types can be equal without having the same name (True and 1).
+        named = {value: code(value) for value in sorted(distinct, key=lambda value: value or "")}
+        return np.asarray([named[value] for value in values], dtype=np.intp)
+    return np.asarray([code(value) for value in values], dtype=np.intp)

@@ -36,6 +36,9 @@ def assign(shares: Mapping[str, float], previous: Runs | None = None) -> list[li
     No slot moves between two versions that both keep or lose slots. A version gives up the slots that
     border on the side where the gainers are in order, so that taking a change back restores the table.
     """
+    answering = [version for version, share in shares.items() if share > 0]
+    if len(answering) == 1:
+        return [[answering[0], SLOTS]]
     counts = {version: count for version, count in apportion(shares).items() if count}
     order = {version: index for index, version in enumerate(shares)}
     names = list(counts)

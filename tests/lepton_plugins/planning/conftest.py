@@ -6,8 +6,9 @@ The real registry has its own tests, and `test_with_mlflow.py` here; this one ma
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from lepton_plugins.canonical import digest_bytes
 from lepton_plugins.errors import PlanNotFound, PlanStale, VersionNotFound
-from lepton_plugins.evaluation.predictions import FILE, predictions_frame
+from lepton_plugins.evaluation.predictions import predictions_frame
 from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
 from lepton_plugins.records.report import BatchLatency, Dataset, EvaluationReport, Quantity, Resources
 from lepton_plugins.records.signature import Field, Signature
@@ -196,8 +197,13 @@ def registry(tmp_path: Path) -> MemoryRegistry:
 
 
 @pytest.fixture
-def world(registry: MemoryRegistry) -> World:
-    return World(registry)
+def new_world(registry: MemoryRegistry) -> Callable[..., World]:
+    return partial(World, registry)
+
+
+@pytest.fixture
+def world(new_world: Callable[..., World]) -> World:
+    return new_world()
 
 
 @pytest.fixture
@@ -207,6 +213,3 @@ def split_world(world: World) -> World:
     world.add("2", {"AA": 0.4, "B6": 0.4, "DL": 1.0, "UA": 1.0}, label="v2")
     world.add("3", 0.3, label="v3")
     return world
-
-
-__all__ = ["CLASSES", "FILE", "MemoryRegistry", "World"]
