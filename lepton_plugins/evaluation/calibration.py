@@ -62,7 +62,8 @@ def calibration_error(
     """Root mean square over bins of E[outcome - probability | bin], debiased, in every slice.
 
     The target is θ = √Σ_b part_b · E[outcome - probability | bin b]², over at most 15 bins of equal size
-    by `probability` (one per 20 rows in small slices; rows with equal probability share a bin). The plain
+    by `probability` (one per 20 rows in small slices, which see coarser errors only; rows with equal
+    probability share a bin). The plain
     estimate is biased upwards by noise; its expected part is subtracted (Kumar, Liang & Ma 2019,
     "Verified uncertainty calibration", section 5). The interval inverts a scaled noncentral χ² test on Q,
     its lower tail given up towards θ = 0 so that the interval is never empty and covers there too.
