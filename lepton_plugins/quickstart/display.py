@@ -24,9 +24,11 @@ def show(result: QuickstartResult, workspace: Workspace) -> None:
         for sentence in period.verdict:
             console.print(sentence, markup=False)
         console.print()
-    console.print(
-        "[dim]Each version alone answered the same flights; brackets are 95 % intervals, paired for differences.[/dim]"
-    )
+    for line in (result.promise, result.advice):
+        if line is not None:
+            console.print(line, markup=False)
+    console.print()
+    console.print("[dim]Below each figure its 95 % interval; differences are paired, flight by flight.[/dim]")
     for version in result.periods[0].singles:
         console.print(f"[dim]{version.name}: {version.summary}[/dim]")
     console.print()

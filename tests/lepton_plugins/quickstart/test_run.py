@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lepton_plugins.errors import PackageMissing
+from lepton_plugins.quickstart import run as module
 from lepton_plugins.quickstart.result import QuickstartResult
 
 LEPTON = (sys.executable, "-c", "import sys; from lepton_plugins.cli.main import main; sys.exit(main())")
@@ -63,7 +65,8 @@ def test_it_shows_routed_against_every_single_version(
                 assert estimate.low < estimate.value < estimate.high
             assert 0 < contender.p50_ms < 1000
         for sentence in period.verdict:
-            assert sentence[:40] in " ".join(first.stdout.split())
+            assert sentence in " ".join(first.stdout.split())
+    assert result.promise in " ".join(first.stdout.split())
     for name in ("v1 alone", "v2 alone", "v3 alone", "the plan"):
         assert first.stdout.count(name) >= 2
 
@@ -147,6 +150,13 @@ def test_a_directory_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert "Can't write to" in refused.stderr
     assert "lepton quickstart DIR" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_missing_package_is_named_before_anything_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "skl2onnx" else object())
+    with pytest.raises(PackageMissing, match=r"skl2onnx.*pip install 'lepton-plugins\[quickstart\]'"):
+        module.run(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.long
