@@ -42,7 +42,7 @@ def new_database(template: Path, folder: Path, artifacts: str | None = None) -> 
     shutil.copyfile(template, file)
     with closing(sqlite3.connect(file)) as database, database:
         root = artifacts or f"{folder}/mlruns"
-        database.execute("UPDATE experiments SET artifact_location = ?", (f"{root}/0",))
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (f"{root}/0",))
     return file
 
 
@@ -105,10 +105,12 @@ def mlflow_server(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def start_mlflow_server(mlflow_template: Path) -> Callable[..., AbstractContextManager[str]]:
-    """Starts a server of a test's own: `with start_mlflow_server(folder, *options, env=…) as uri`."""
+    """Starts a server of a test's own on a copy of a database: `with start_mlflow_server(folder, *options) as uri`."""
 
-    def start(folder: Path, *options: str, env: dict[str, str] | None = None) -> AbstractContextManager[str]:
-        return running_server(folder, mlflow_template, *options, env=env)
+    def start(
+        folder: Path, *options: str, env: dict[str, str] | None = None, database: Path = mlflow_template
+    ) -> AbstractContextManager[str]:
+        return running_server(folder, database, *options, env=env)
 
     return start
 

@@ -80,6 +80,13 @@ class ModelFiles:
             known = {number: self._facts.get(self._key(version)) for number, version in wanted.items()}
         return {number: facts for number, facts in known.items() if facts is not None}
 
+    def remember(self, version: MlflowVersion, directory: Path) -> None:
+        """Take the facts from files at hand instead of downloading them."""
+        content = read_mlmodel(directory)
+        if content is not None:
+            with self._lock:
+                self._facts[self._key(version)] = FileFacts(tuple(content.flavors), content.signature)
+
     def _read(self, client: MlflowClient, version: MlflowVersion) -> None:
         with quiet(), tempfile.TemporaryDirectory(prefix="lepton-") as folder:
             try:

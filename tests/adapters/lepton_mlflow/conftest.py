@@ -103,7 +103,7 @@ def make_report(version: ModelVersion, log_loss: float = 0.431, **changes: Any) 
     return report.model_copy(update=changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report_of() -> Callable[..., EvaluationReport]:
     return make_report
 
@@ -143,7 +143,7 @@ def make_plan(model: str, salt: str = "00", parent: str | None = None, arms: int
     return plan, {"tables/cells.json": table}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan_of() -> Callable[..., tuple[DeploymentPlan, dict[str, bytes]]]:
     return make_plan
 
@@ -163,6 +163,6 @@ def make_activation(plan: DeploymentPlan, number: int, **changes: Any) -> Activa
     return activation.model_copy(update=changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def activation_of() -> Callable[..., Activation]:
     return make_activation

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,9 +31,6 @@ def _refused_writes(registry, version, report_of, plan_of, activation_of, onnx_f
 
 
 def _rows(database: Path) -> dict[str, int]:
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(database)) as open_database:
         tables = [row[0] for row in open_database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
         return {table: open_database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}
@@ -54,46 +54,58 @@ def test_a_database_opened_read_only(sqlite_uri, onnx_file, report_of, plan_of, 
 
 
 @pytest.fixture(scope="module")
-def guarded(start_mlflow_server, tmp_path_factory):
-    """A server with MLflow's basic auth, where everybody else may only read."""
+def guarded(start_mlflow_server, mlflow_template, tmp_path_factory, onnx_file, report_of):
+    """A server with MLflow's basic auth, on which bob may only read. Its URI, its database, what is there."""
     pytest.importorskip("flask_wtf", reason="MLflow's basic auth needs Flask-WTF (mlflow[auth])")
     folder = tmp_path_factory.mktemp("guarded")
+    file = folder / "filled.db"
+    shutil.copyfile(mlflow_template, file)
+    registry = MlflowRegistry(f"sqlite:///{file}")
+    version = registry.register("flights", onnx_file, framework=None, label="v1", metadata={})
+    report = registry.save_report(report_of(version), {})
+    # A model without an experiment of its name: bob might make that one himself.
+    MlflowClient(registry.uri, registry.uri).copy_model_version(version.uri, "other")
+    _add_bob(folder / "auth.db")
     (folder / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\n"
         f"database_uri = sqlite:///{folder}/auth.db\nadmin_username = admin\nadmin_password = correct-horse-9\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     env = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "s" * 32}
-    with start_mlflow_server(folder / "server", "--app-name", "basic-auth", env=env) as uri:
-        yield uri, folder / "server" / "mlflow.db"
+    options = ("--app-name", "basic-auth")
+    with start_mlflow_server(folder / "server", *options, env=env, database=file) as uri:
+        yield uri, folder / "server" / "mlflow.db", registry.get_version("flights", "v1"), report
 
 
-def _log_in(monkeypatch, name: str, password: str) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+def _add_bob(file: Path) -> None:
+    """Into MLflow's own table of users; with one round of hashing, as MLflow hashes at every request."""
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from werkzeug.security import generate_password_hash
+
+    store = SqlAlchemyStore()
+    store.init_db(f"sqlite:///{file}")
+    store.create_user("bob", "battery-staple-9")
+    store.engine.dispose()
+    with closing(sqlite3.connect(file)) as database, database:
+        cheap = generate_password_hash("battery-staple-9", "pbkdf2:sha256:1")
+        database.execute("UPDATE users SET password_hash = ? WHERE username = 'bob'", (cheap,))
+
+
+def _log_in(monkeypatch, password: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
 
 def test_a_server_that_lets_one_only_read(guarded, monkeypatch, onnx_file, report_of, plan_of, activation_of, tmp_path):
-    from mlflow.server import get_app_client
-
-    uri, database = guarded
-    _log_in(monkeypatch, "admin", "correct-horse-9")
-    get_app_client("basic-auth", uri).create_user("bob", "battery-staple-9")
-    admin = MlflowRegistry(uri)
-    version = admin.register("flights", onnx_file, framework=None, label="v1", metadata={})
-    saved = admin.save_report(report_of(version), {})
-    version = admin.get_version("flights", "v1")
-    # Somebody else's model, in whose name bob could make an experiment of his own.
-    MlflowClient(uri, uri).copy_model_version(version.uri, "other")
-    other = version.model_copy(update={"model": "other"})
-
-    _log_in(monkeypatch, "bob", "battery-staple-9")
+    uri, database, version, report = guarded
+    _log_in(monkeypatch, "battery-staple-9")
     registry = MlflowRegistry(uri)
     assert registry.status().reachable
     assert registry.get_version("flights", "v1") == version
-    assert registry.get_report("flights", "v1") == saved
+    assert registry.get_report("flights", "v1") == report
     assert registry.fetch(version, tmp_path / "copy") == version.artifact_digest
     before = _rows(database)
+    other = version.model_copy(update={"model": "other"})
     writes = _refused_writes(registry, version, report_of, plan_of, activation_of, onnx_file)
     writes += _refused_writes(registry, other, report_of, plan_of, activation_of, onnx_file)[:2]
     for write in writes:
@@ -103,8 +115,8 @@ def test_a_server_that_lets_one_only_read(guarded, monkeypatch, onnx_file, repor
 
 
 def test_a_wrong_password_is_said(guarded, monkeypatch):
-    uri, _ = guarded
-    _log_in(monkeypatch, "admin", "wrong")
+    uri, *_ = guarded
+    _log_in(monkeypatch, "wrong")
     with pytest.raises(RegistryForbidden, match="MLFLOW_TRACKING_USERNAME"):
         MlflowRegistry(uri).list_models()
     assert "not authenticated" in MlflowRegistry(uri).status().detail
