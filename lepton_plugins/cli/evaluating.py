@@ -119,6 +119,8 @@ def evaluate(
     for report in reports:
         if report.failure is not None:
             terminal.warn(f"version {report.version} failed to {report.failure.stage}: {report.failure.reason}")
+        elif html:
+            terminal.note(f"version {report.version}: evidently.html is among the files of run {report.run_id}")
     if slices:
         terminal.note(f"By slice: lepton compare {name} --slice {slices[0]}")
     if reports and not any(report.ok for report in reports):

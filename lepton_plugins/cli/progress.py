@@ -34,12 +34,13 @@ class EvaluationBars:
         self.tasks: dict[str, TaskID] = {}
 
     def begin(self, versions: Sequence[ModelVersion], rows: int) -> None:
-        terminal.note(f"{len(versions)} versions on {rows:,} rows")
+        terminal.note(f"{len(versions)} version{'' if len(versions) == 1 else 's'} on {rows:,} rows")
         for version in versions:
             name = f"version {version.version}" + (f" ({version.label})" if version.label else "")
-            self.tasks[version.version] = self.bars.add_task(name, total=1, stage="waiting")
+            self.tasks[version.version] = self.bars.add_task(name, total=1, stage="waiting", start=False)
 
     def stage(self, version: ModelVersion, stage: Stage, total: int = 0) -> None:
+        self.bars.start_task(self.tasks[version.version])
         self.bars.update(self.tasks[version.version], stage=_DOING[stage], completed=0, total=total or None)
 
     def advance(self, version: ModelVersion, done: int) -> None:

@@ -78,6 +78,21 @@ def test_evaluate_shows_intervals_and_keeps_notes_off_stdout(lepton: Lepton, fli
     assert re.search(r"1 \(v1\) +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", quiet.out)
 
 
+def test_what_a_run_measured_is_taken_over(lepton: Lepton, flights: Flights) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(flights.uri, flights.uri)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "accuracy_score", 0.81)
+    client.log_metric(run, "log_loss", 0.42)
+    ran = lepton("evaluate", "flights", "--from-run", run, "--versions", "v2", "-o", "json")
+    assert ran.code == 0
+    (report,) = json.loads(ran.out)
+    assert (report["version"], report["metrics"]["accuracy"]["value"]) == ("2", 0.81)
+    assert report["metrics"]["log_loss"]["low"] is None
+    assert lepton("evaluate", "flights", "--from-run", "no-such-run", "--versions", "2").code == 2
+
+
 def test_a_version_that_fails_is_told_and_the_others_go_on(lepton: Lepton, flights: Flights, tmp_path: Path) -> None:
     line = write_deployment(tmp_path / "line").arms[0]  # y = 2x + 1: of a column that the data doesn't have.
     strange = tmp_path / "line" / "models" / line.artifact_digest.removeprefix("sha256:") / "model.onnx"
