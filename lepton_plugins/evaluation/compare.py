@@ -81,13 +81,28 @@ def _metric(asked: str | None, contestants: Sequence[Contestant], shared: Sequen
 
 
 def _overall(contest: Contest, metrics: Sequence[str], level: float) -> tuple[ComparisonRow, ...]:
-    """Every metric on all rows."""
+    """Every metric on all rows; differences only to the version that is best by the metric."""
     rows = len(contest.target)
-    measure = _measurer(contest, metrics, np.zeros(rows, dtype=np.intp), 1, level)
+    estimates = {metric: [one.report.metrics[metric] for one in contest.contestants] for metric in metrics}
+    led: dict[int | None, list[str]] = {}
+    for metric in metrics:
+        led.setdefault(_best(estimates[metric]), []).append(metric)
+    everywhere = np.zeros(rows, dtype=np.intp)
+    measures = {best: _measurer(contest, names, everywhere, 1, level) for best, names in led.items()}
     return tuple(
-        _row(metric, [one.report.metrics[metric] for one in contest.contestants], contest, measure, 0, rows)
-        for metric in metrics
+        _row(metric, estimates[metric], contest, measures[_best(estimates[metric])], 0, rows) for metric in metrics
     )
+
+
+def _best(estimates: Sequence[Estimate]) -> int | None:
+    """Index of the best value; None where there is no value."""
+    known = [index for index, estimate in enumerate(estimates) if estimate.value is not None]
+    return max(known, key=lambda index: _height(estimates[index]), default=None)
+
+
+def _height(estimate: Estimate) -> float:
+    value = estimate.value or 0.0
+    return value if estimate.greater_is_better else -value
 
 
 def _slices(contest: Contest, metric: str, level: float, by: str | None) -> tuple[ComparisonRow, ...]:
@@ -153,20 +168,25 @@ def _row(
     value: tuple[str, ...] = (),
 ) -> ComparisonRow:
     """One metric for all versions, with the differences to the best."""
-    up = estimates[0].greater_is_better
-    known = {i: estimate.value for i, estimate in enumerate(estimates) if estimate.value is not None}
-    best = max(known, key=lambda i: known[i] if up else -known[i], default=None)
+    best = _best(estimates)
     entries = []
     for index, (one, estimate) in enumerate(zip(contest.contestants, estimates, strict=True)):
         difference: Estimate | None = None
         verdict: Verdict = "unknown"
         if index == best:
             verdict = "best"
-        elif best is not None and index in known:
+        elif best is not None and estimate.value is not None:
             difference = measure(metric, best, index, slice_)
             verdict = _verdict(difference)
         entries.append(Entry(version=one.report.version, estimate=estimate, verdict=verdict, difference=difference))
-    return ComparisonRow(metric=metric, greater_is_better=up, by=by, value=value, n=n, entries=tuple(entries))
+    return ComparisonRow(
+        metric=metric,
+        greater_is_better=estimates[0].greater_is_better,
+        by=by,
+        value=value,
+        n=n,
+        entries=tuple(entries),
+    )
 
 
 def _verdict(difference: Estimate) -> Verdict:
