@@ -48,6 +48,7 @@ def feedback(served: Served, call: Call) -> Answer:
 
 
 def explain(served: Served, call: Call) -> Answer:
+    """Why a row goes where it goes."""
     request = decode(_EXPLAIN, call.body)
     explanation = served.router.explain(request.context, key=request.key)
     return json_answer(explanation.model_dump(mode="json"))
@@ -65,6 +66,7 @@ def plan(served: Served, call: Call) -> Answer:
 
 
 def metrics(served: Served, call: Call) -> Answer:
+    """Metrics in Prometheus' format."""
     from prometheus_client import REGISTRY, generate_latest
     from prometheus_client.exposition import CONTENT_TYPE_LATEST
 

@@ -58,11 +58,17 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     return _NAMES.get(dtype, "BYTES")
 
 
-def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw) -> NDArray[Any]:
-    """A tensor's JSON data as an array of its datatype and shape; InputInvalid names the tensor."""
+def numpy_of(name: str, datatype: str) -> np.dtype[Any]:
+    """numpy's dtype for the protocol's name; InputInvalid names the tensor."""
     dtype = NUMPY.get(datatype)
     if dtype is None:
         raise InputInvalid(name, f"datatype {datatype[:40]!r}", "one of " + ", ".join(NUMPY))
+    return dtype
+
+
+def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw) -> NDArray[Any]:
+    """A tensor's JSON data as an array of its datatype and shape; InputInvalid names the tensor."""
+    dtype = numpy_of(name, datatype)
     size = tensor_size(name, shape)
     if not len(memoryview(data)):
         raise InputInvalid(name, "no data", "`data`, a list of values")

@@ -22,14 +22,17 @@ _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def ping(served: Served, call: Call) -> Answer:
+    """Whether the server answers."""
     return Answer(b"\n", TEXT_HEADERS)
 
 
 def version(served: Served, call: Call) -> Answer:
+    """The version of Lepton."""
     return Answer(__version__.encode(), TEXT_HEADERS)
 
 
 def invoke(served: Served, call: Call) -> Answer:
+    """Answer a table in any of MLflow's forms, each row by the version that the plan chooses for it."""
     media, _, parameters = call.headers.get(b"content-type", b"application/json").partition(b";")
     charset = parameters.strip().lower().replace(b'"', b"")
     if charset not in (b"", b"charset=utf-8"):

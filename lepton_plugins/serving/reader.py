@@ -44,6 +44,14 @@ class JsonField:
             checked = [self._unpacked(value) for value in checked]
         return boxed(checked) if self._depth == 1 else np.array(checked, dtype=object)
 
+    def texts(self, array: NDArray[Any]) -> NDArray[Any]:
+        """BYTES as this input has them: bytes, or text in UTF-8."""
+        if self.kind != "bytes":
+            return as_text(self.name, array)
+        if all(type(value) is bytes for value in array.flat):
+            return array
+        return boxed([v.encode() if isinstance(v, str) else v for v in array.flat]).reshape(array.shape)
+
     def _whole_numbers(self, values: Any, error: Exception) -> NDArray[Any]:
         """2.0 may be meant as an integer, JSON writers differ: the router sees whether it is whole."""
         if self._floats is not None:
@@ -97,12 +105,14 @@ class InputReader:
             field = fields.get(name)
             if field is None:
                 return self._counted(self._split_matrix(given, name))
-            if field.kind == "bytes" and array.dtype.kind == "O":
-                given[name] = boxed([v.encode() if isinstance(v, str) else v for v in array.flat]).reshape(array.shape)
+            if array.dtype.kind == "O":
+                given[name] = field.texts(array)
         return self._counted(given)
 
     def _split_matrix(self, given: Mapping[str, NDArray[Any]], name: str) -> Columns:
         matrix = given[name]
+        if matrix.dtype.kind == "O":
+            matrix = as_text(name, matrix)
         for names in (self.names, self._required):
             left = [other for other in names if other not in given]
             # At least two, so that one column under a misspelt name is not taken for it.
@@ -185,6 +195,16 @@ class InputReader:
             raise TooManyRows(rows, self._limit)
         if rows == 0:
             raise RequestInvalid("Found no rows", expected="at least one")
+
+
+def as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """BYTES as strings; InputInvalid where they aren't UTF-8. A tensor's elements are all bytes or all text."""
+    if not array.size or type(array.flat[0]) is not bytes:
+        return array
+    try:
+        return boxed([value.decode() for value in array.flat]).reshape(array.shape)
+    except UnicodeDecodeError:
+        raise InputInvalid(name, "bytes that aren't UTF-8", "text") from None
 
 
 def boxed(values: Sequence[Any]) -> NDArray[Any]:

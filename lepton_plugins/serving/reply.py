@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lepton_plugins.routing.router import Prediction
-from lepton_plugins.serving.call import Answer, Headers, encode_json
+from lepton_plugins.serving.binary import HEADER
+from lepton_plugins.serving.call import JSON, Answer, Headers, encode_json
 
 #: `x-lepton-version` and `model_version` where rows of one answer come from several versions.
 MIXED = "mixed"
+
+BINARY = (b"content-type", b"application/octet-stream")
 
 
 class Reply:
@@ -42,3 +45,10 @@ class Reply:
 
     def answer(self, content: object) -> Answer:
         return Answer(encode_json(content), self.headers, 200, self)
+
+    def binary_answer(self, content: object, behind: Sequence[bytes]) -> Answer:
+        """JSON, and the tensors' bytes behind it."""
+        head = encode_json(content)
+        headers = [BINARY if header is JSON else header for header in self.headers]
+        headers.append((HEADER, str(len(head)).encode()))
+        return Answer(b"".join([head, *behind]), headers, 200, self)

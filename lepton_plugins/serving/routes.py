@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from lepton_plugins.serving import control, invocations, v1, v2
+from lepton_plugins.serving import control, invocations, openapi, v1, v2
 from lepton_plugins.serving.access import Permission
 from lepton_plugins.serving.call import Answer, Call
 from lepton_plugins.serving.served import Served
 
 JSON_MEDIA = (b"application/json",)
+TENSOR_MEDIA = (*JSON_MEDIA, b"application/octet-stream")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,18 @@ ROUTES = (
     Route("GET", "/v2/models", PUBLIC, v2.models),
     Route("GET", "/v2/models/{model}", PUBLIC, v2.model),
     Route("GET", "/v2/models/{model}/ready", PUBLIC, v2.model_ready),
-    Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, long=True, predicts=True),
+    Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, long=True, predicts=True, media=TENSOR_MEDIA),
     Route("GET", "/v2/models/{model}/versions/{version}", FORCE, v2.model),
     Route("GET", "/v2/models/{model}/versions/{version}/ready", FORCE, v2.model_ready),
-    Route("POST", "/v2/models/{model}/versions/{version}/infer", FORCE, v2.infer, long=True, predicts=True),
+    Route(
+        "POST",
+        "/v2/models/{model}/versions/{version}/infer",
+        FORCE,
+        v2.infer,
+        long=True,
+        predicts=True,
+        media=TENSOR_MEDIA,
+    ),
     Route("GET", "/v1/models", PUBLIC, v1.models),
     Route("GET", "/v1/models/{model}", PUBLIC, v1.model),
     Route("POST", "/v1/models/{model}:predict", PUBLIC, v1.predict, long=True, predicts=True),
@@ -58,6 +67,7 @@ ROUTES = (
     Route(
         "POST", "/invocations", PUBLIC, invocations.invoke, long=True, predicts=True, media=(*JSON_MEDIA, b"text/csv")
     ),
+    Route("GET", "/openapi.json", PUBLIC, openapi.openapi, long=True),
     Route("POST", "/lepton/feedback", ADMIN, control.feedback, long=True),
     Route("POST", "/lepton/explain", ADMIN, control.explain, long=True),
     Route("GET", "/lepton/plan", ADMIN, control.plan, long=True),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from lepton_plugins.errors import ModelNotFound, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.call import JSON_HEADERS, Call, Headers
 from lepton_plugins.serving.reader import InputReader
@@ -36,6 +39,10 @@ class Served:
             version: [*JSON_HEADERS, (b"x-lepton-version", _UNFIT_FOR_HEADER.sub("?", version).encode()), policy]
             for version in (*self.versions, MIXED)
         }
+        #: Headers that the policy reads, and the columns that it gets them as.
+        self._header_columns = [
+            (name.removeprefix(HEADER).encode(), name) for name in plan.signature.input_names if name.startswith(HEADER)
+        ]
         self.active = 0
 
     def check_model(self, name: str) -> None:
@@ -58,6 +65,13 @@ class Served:
         version = self.version_of(wanted) if wanted else None
         key = call.headers.get(b"x-lepton-key")
         keys = None if key is None else [_text(key)] * rows
+        if self._header_columns:
+            # A body can't stand in for a header, which a gateway may have checked.
+            texts = {name: call.headers.get(header) for header, name in self._header_columns}
+            given = {
+                name: np.full(rows, None if text is None else _text(text), dtype=object) for name, text in texts.items()
+            }
+            columns = {**columns, **given}
         # Whether the caller may force a version was checked with the route's permission.
         prediction = self.router.predict_columns(columns, rows, keys=keys, version=version, may_force=True)
         return Reply(prediction, self.plan.default, self.headers)

@@ -16,15 +16,18 @@ _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def models(served: Served, call: Call) -> Answer:
+    """The model that is served."""
     return json_answer({"models": [served.model]})
 
 
 def model(served: Served, call: Call) -> Answer:
+    """Whether the model answers."""
     served.check_model(call.params["model"])
     return json_answer({"name": served.model, "ready": True})
 
 
 def predict(served: Served, call: Call) -> Answer:
+    """Answer rows or columns, each row by the version that the plan chooses for it."""
     served.check_model(call.params["model"])
     body = decode(_OBJECT, call.body)
     if ("instances" in body) == ("inputs" in body):

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from lepton_plugins import __version__
 from lepton_plugins.errors import InputInvalid, RequestInvalid
 from lepton_plugins.routing.inputs import numpy_dtype
+from lepton_plugins.serving.binary import SIZE, BinaryPart, encode_binary, split
 from lepton_plugins.serving.call import Answer, Call, json_answer
 from lepton_plugins.serving.datatypes import datatype_of, decode_tensor
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
-
-_BINARY = ("binary_data_size", "binary_data", "binary_data_output")
 
 
 class InputTensor(msgspec.Struct):
@@ -44,22 +43,28 @@ class InferRequest(msgspec.Struct):
     outputs: list[OutputTensor] | None = None
 
 
+EXTENSIONS = ("model_versions", "binary_tensor_data")
+
 _REQUEST = msgspec.json.Decoder(InferRequest)
 
 
 def server(served: Served, call: Call) -> Answer:
-    return json_answer({"name": "lepton", "version": __version__, "extensions": ["model_versions"]})
+    """What this server is."""
+    return json_answer({"name": "lepton", "version": __version__, "extensions": list(EXTENSIONS)})
 
 
 def live(served: Served, call: Call) -> Answer:
+    """Whether the process answers."""
     return json_answer({"live": True})
 
 
 def ready(served: Served, call: Call) -> Answer:
+    """Whether a plan is loaded."""
     return json_answer({"ready": True})
 
 
 def models(served: Served, call: Call) -> Answer:
+    """The model that is served."""
     return json_answer({"models": [served.model]})
 
 
@@ -81,12 +86,13 @@ def model(served: Served, call: Call) -> Answer:
             "versions": versions,
             "platform": "lepton",
             "inputs": inputs,
-            "outputs": _outputs_metadata(served),
+            "outputs": outputs_metadata(served),
         }
     )
 
 
 def model_ready(served: Served, call: Call) -> Answer:
+    """Whether the model, or one version of it, answers."""
     served.check_model(call.params["model"])
     if "version" in call.params:
         served.version_of(call.params["version"])
@@ -94,46 +100,67 @@ def model_ready(served: Served, call: Call) -> Answer:
 
 
 def infer(served: Served, call: Call) -> Answer:
+    """Answer tensors, each row by the version that the plan chooses for it."""
     served.check_model(call.params["model"])
-    request = decode(_REQUEST, call.body)
-    _refuse_binary(request)
+    head, binary = split(call.headers, call.body)
+    request = decode(_REQUEST, head)
     if len(request.inputs) > served.limits.tensors:
         raise RequestInvalid(f"Found {len(request.inputs)} inputs", expected=f"at most {served.limits.tensors}")
-    tensors: dict[str, NDArray[Any]] = {}
-    for given in request.inputs:
-        if given.name in tensors:
-            raise InputInvalid(given.name, "it twice", "each input once")
-        tensors[given.name] = decode_tensor(given.name, given.datatype, given.shape, given.data)
-    wanted = _wanted(served, request.outputs)
+    tensors = _tensors(request, binary)
+    asked = request.outputs or []
+    wanted = wanted_outputs(served, [output.name for output in asked])
     columns, rows = served.reader.tensors(tensors)
     reply = served.predict(call, columns, rows)
-    return reply.answer(
-        {
-            "model_name": served.model,
-            "model_version": reply.version,
-            "id": request.id if request.id is not None else reply.block.request,
-            "outputs": [_output(served, reply, name) for name in wanted],
-        }
-    )
+    content: dict[str, Any] = {
+        "model_name": served.model,
+        "model_version": reply.version,
+        "id": request.id if request.id is not None else reply.block.request,
+    }
+    every = bool(request.parameters and request.parameters.get("binary_data_output"))
+    if not every and not any(output.parameters for output in asked):
+        content["outputs"] = [_output(served, reply, name, None) for name in wanted]
+        return reply.answer(content)
+    behind: list[bytes] = []
+    chosen = [(output.parameters or {}).get("binary_data", every) for output in asked] or [every]
+    content["outputs"] = [
+        _output(served, reply, name, behind if binary_data else None)
+        for name, binary_data in zip(wanted, chosen, strict=True)
+    ]
+    return reply.binary_answer(content, behind) if behind else reply.answer(content)
 
 
-def _refuse_binary(request: InferRequest) -> None:
-    for parameters in (request.parameters, *(given.parameters for given in request.inputs)):
-        if parameters and any(name in parameters for name in _BINARY):
-            raise RequestInvalid("Found a binary tensor", expected="JSON tensors: send `data` in each input")
+def _tensors(request: InferRequest, binary: BinaryPart | None) -> dict[str, NDArray[Any]]:
+    """The inputs by name, each from its JSON or its part of the bytes behind it."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for given in request.inputs:
+        name = given.name
+        if name in tensors:
+            raise InputInvalid(name, "it twice", "each input once")
+        parameters = given.parameters
+        if parameters is None or SIZE not in parameters:
+            tensors[name] = decode_tensor(name, given.datatype, given.shape, given.data)
+            continue
+        if binary is None:
+            raise InputInvalid(name, f"`{SIZE}`", "the header Inference-Header-Content-Length beside it")
+        if len(memoryview(given.data)):
+            raise InputInvalid(name, f"both `data` and `{SIZE}`", "one of them")
+        tensors[name] = binary.take(name, given.datatype, given.shape, parameters[SIZE])
+    if binary is not None:
+        binary.check_end()
+    return tensors
 
 
-def _wanted(served: Served, outputs: list[OutputTensor] | None) -> list[str]:
+def wanted_outputs(served: Served, names: list[str]) -> list[str]:
     """The outputs to answer with: those asked for, by default the plan's own."""
-    if not outputs:
+    if not names:
         return [served.plan.output]
     known = _output_names(served)
-    for output in outputs:
-        if output.name not in known:
+    for name in names:
+        if name not in known:
             raise RequestInvalid(
-                f"Output {output.name[:100]!r} isn't one of this model", field=output.name, expected=" or ".join(known)
+                f"Output {name[:100]!r} isn't one of this model", field=name, expected=" or ".join(known)
             )
-    return [output.name for output in outputs]
+    return names
 
 
 def _output_names(served: Served) -> tuple[str, ...]:
@@ -141,23 +168,42 @@ def _output_names(served: Served) -> tuple[str, ...]:
     return ("proba", "label") if served.plan.output == "proba" and served.plan.classes else (served.plan.output,)
 
 
-def _output(served: Served, reply: Reply, name: str) -> dict[str, Any]:
-    values = reply.values
-    if name != served.plan.output:
-        values = np.array(served.plan.classes, dtype=object)[values.argmax(axis=1)]
+def output_values(served: Served, reply: Reply, name: str) -> NDArray[Any]:
+    """An output by its name."""
+    if name == served.plan.output:
+        return reply.values
+    named: NDArray[Any] = np.array(served.plan.classes, dtype=object)[reply.values.argmax(axis=1)]
+    return named
+
+
+def _output(served: Served, reply: Reply, name: str, behind: list[bytes] | None) -> dict[str, Any]:
+    """An output's JSON; its values go to the bytes `behind` it where those are given."""
+    values = output_values(served, reply, name)
     datatype = datatype_of(values.dtype)
-    flat = values if values.ndim == 1 else values.ravel()
-    data = flat.tolist()
-    if datatype == "BYTES":
-        data = [value if isinstance(value, str) else str(value) for value in data]
-    output: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": datatype, "data": data}
+    output: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": datatype}
+    parameters: dict[str, Any] = {}
     if reply.versions is not None:
         # Parameters are scalars by the protocol: the rows' versions in order, separated by commas.
-        output["parameters"] = {"lepton_versions": ",".join(reply.versions)}
+        parameters["lepton_versions"] = ",".join(reply.versions)
+    if behind is not None:
+        raw = encode_binary(values)
+        parameters[SIZE] = len(raw)
+        behind.append(raw)
+    else:
+        data = (values if values.ndim == 1 else values.ravel()).tolist()
+        if datatype == "BYTES":
+            data = [value if isinstance(value, str) else _said(value) for value in data]
+        output["data"] = data
+    if parameters:
+        output["parameters"] = parameters
     return output
 
 
-def _outputs_metadata(served: Served) -> list[dict[str, Any]]:
+def _said(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def outputs_metadata(served: Served) -> list[dict[str, Any]]:
     classes = len(served.plan.classes) or -1
     known: dict[str, dict[str, Any]] = {
         "proba": {"name": "proba", "datatype": "FP64", "shape": [-1, classes]},

@@ -59,7 +59,7 @@ def test_every_route_has_a_permission_and_nothing_else_answers(guarded_client):
     for path in (
         "/",
         "/docs",
-        "/openapi.json",
+        "/redoc",
         "/v2/repository/index",
         "/lepton",
         "/lepton/",
