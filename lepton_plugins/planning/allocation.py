@@ -33,13 +33,13 @@ class Allocator:
     idle: Sequence[Candidate]
     required: frozenset[str]
 
-    def solve(self, proposal: Proposal, *, hurry: float = 1.0) -> AllocationSolution:
-        """The solver's answer; `hurry` divides its time limit."""
+    def solve(self, proposal: Proposal, *, folds: int = 1) -> AllocationSolution:
+        """The solver's answer. One of several `folds` gets its part of the time, and may lack rare segments."""
         name = AUTO if self.spec.solver.name == "auto" else self.spec.solver.name
         solver: Solver = plugins().load("solver", name)()
-        return self.without_idle(solver.solve(self.problem(proposal, hurry)))
+        return self.without_idle(solver.solve(self.problem(proposal, folds)))
 
-    def problem(self, proposal: Proposal, hurry: float = 1.0) -> AllocationProblem:
+    def problem(self, proposal: Proposal, folds: int = 1) -> AllocationProblem:
         """The problem with the idle versions as further columns that no segment allows."""
         everyone = [*self.live, *self.idle]
         idle = len(self.idle)
@@ -47,7 +47,7 @@ class Allocator:
         return AllocationProblem(
             versions=[item.name for item in everyone],
             segments=list(proposal.segments),
-            traffic=traffic_of(proposal, self.spec.objective.traffic),
+            traffic=traffic_of(proposal, self.spec.objective.traffic, strict=folds == 1),
             utility=np.hstack([proposal.utility, np.zeros((segments, idle))]),
             weights=self.weights(everyone),
             allowed=np.hstack([proposal.allowed, np.zeros((segments, idle), dtype=bool)]),
@@ -59,7 +59,7 @@ class Allocator:
             load=self.spec.resources.load or 0.0,
             required=np.array([item.name in self.required for item in self.live] + [True] * idle),
             form=self.spec.objective.form,
-            time_limit=self.spec.solver.time_limit / hurry,
+            time_limit=self.spec.solver.time_limit / folds,
             gap=self.spec.solver.gap,
         )
 
@@ -107,22 +107,25 @@ class Allocator:
         return used
 
 
-def traffic_of(proposal: Proposal, given: Mapping[str, float]) -> NDArray[np.float64]:
+def traffic_of(proposal: Proposal, given: Mapping[str, float], *, strict: bool = True) -> NDArray[np.float64]:
     """Each segment's part of the traffic: the evaluation data's, with those that the plan file gives instead.
 
     What the given ones leave of the whole goes to the others in the proportions of the evaluation data.
+    TrafficInvalid where a given one is unknown or the sum isn't possible; not `strict`, those are left out.
     """
     traffic = np.asarray(proposal.traffic, dtype=np.float64)
     if not given:
         return traffic
     place = {segment: index for index, segment in enumerate(proposal.segments)}
+    if not strict:
+        given = {segment: share for segment, share in given.items() if segment in place}
     for segment in given:
         if segment not in place:
             close = nearest(segment, place).rstrip(".")
             raise TrafficInvalid(f"found the segment {segment!r}, which the evaluation data lacks.{close}")
     total = sum(given.values())
     named = np.array([segment in given for segment in proposal.segments])
-    if total > 1 + 1e-6 or (named.all() and abs(total - 1) > 1e-6):
+    if strict and (total > 1 + 1e-6 or (named.all() and abs(total - 1) > 1e-6)):
         raise TrafficInvalid(f"found shares that sum to {total:g}, expected {'1' if named.all() else 'at most 1'}")
     rest = traffic[~named].sum()
     adjusted = np.where(named, 0.0, traffic * (max(1 - total, 0.0) / rest if rest else 0.0))

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from lepton_plugins.canonical import digest_bytes
-from lepton_plugins.errors import ArmMissing, NoArmLeft, PredictionsUnpaired, VersionNotFound
+from lepton_plugins.errors import ArmMissing, TrafficInvalid, VersionNotFound, nearest
 from lepton_plugins.planning import gain as gains
 from lepton_plugins.planning.allocation import Allocator
 from lepton_plugins.planning.calibration import pooled_warning
-from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number, roles
+from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
+from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import notes, union, with_context
 from lepton_plugins.planning.past import unpinned
 from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
@@ -30,14 +31,12 @@ from lepton_plugins.records.plan import (
     PolicyDocument,
     Rejection,
 )
-from lepton_plugins.records.report import EvaluationReport, Task
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.registry import Registry
-from lepton_plugins.routing.policy import Choice, CompiledPolicy, SelectionPolicy
+from lepton_plugins.routing.policy import HEADER, Choice, CompiledPolicy, SelectionPolicy
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
-    from lepton_plugins.evaluation.predictions import Predictions
 
 __all__ = ["PlannedDeployment", "make_plan"]
 
@@ -68,10 +67,10 @@ def make_plan(registry: Registry, spec: PlanSpec, *, trust: Literal["pickle"] | 
     before = _before(registry, spec.model)
     leader = spec.default or (before.plan.default if before.plan else None) or _champion(registry, spec.model)
     admission = admit(registry, spec, versions, leader=leader, trust=trust)
-    _require(admission, spec)
-    paired = _evidence(registry, spec, admission)
-    _require(admission, spec)
-    return _Planning(spec, params, before, admission, _with_default(paired, admission, spec, leader), trust).plan()
+    require(admission, spec)
+    paired = evidence_of(registry, spec, admission)
+    require(admission, spec)
+    return _Planning(spec, params, before, admission, with_default(paired, admission, spec, leader), trust).plan()
 
 
 def _before(registry: Registry, model: str) -> _Before:
@@ -93,78 +92,6 @@ def _champion(registry: Registry, model: str) -> str | None:
         except VersionNotFound:
             continue
     return None
-
-
-def _require(admission: Admission, spec: PlanSpec) -> None:
-    """What is left must be something, and hold the versions that the plan file gives a part to."""
-    names = [item.name for item in admission.candidates]
-    if not names:
-        raise NoArmLeft(spec.model, [f"version {item.version}: {item.reason}" for item in admission.rejected])
-    for version, place in roles(spec).items():
-        if version not in names:
-            raise ArmMissing(version, place, names, admission.reason(version))
-
-
-def metric_of(spec: PlanSpec, task: Task) -> str:
-    """The objective's metric; without probabilities the usual one of a classification is the accuracy."""
-    from lepton_plugins.errors import UnknownMetric
-    from lepton_plugins.evaluation import metrics, row_metrics
-
-    if spec.objective.metric is None:
-        return "accuracy" if task == "classification" and spec.output == "label" else row_metrics.default_metric(task)
-    own = row_metrics.task_of(spec.objective.metric)
-    if own != task:
-        by_row = [info.name for info in metrics.available(task) if info.row_decomposable]
-        raise UnknownMetric(spec.objective.metric, task, by_row)
-    return metrics.metric(task, spec.objective.metric).name
-
-
-def _evidence(registry: Registry, spec: PlanSpec, admission: Admission) -> PairedPredictions:
-    """The candidates' predictions side by side; who has none, or other rows, is rejected."""
-    from lepton_plugins.evaluation.paired import load_predictions, pair
-
-    metric = metric_of(spec, admission.task)
-    reports: list[EvaluationReport] = []
-    predictions: list[Predictions] = []
-    for candidate in list(admission.candidates):
-        report = candidate.report
-        if report.task == "classification" and metric != "accuracy" and report.output != "proba":
-            reason = f"it gives {report.output!r}, and the objective {metric!r} needs probabilities"
-            admission.reject(candidate.name, "output_unavailable", reason)
-            continue
-        try:
-            predictions.append(load_predictions(registry, report))
-        except PredictionsUnpaired as none:
-            admission.reject(candidate.name, none.code, str(none))
-            continue
-        reports.append(report)
-    _require(admission, spec)
-    paired, unpaired = pair(reports, predictions, metric)
-    for error in unpaired:
-        admission.reject(error.version, error.code, str(error))
-    return paired
-
-
-def _with_default(
-    paired: PairedPredictions, admission: Admission, spec: PlanSpec, leader: str | None
-) -> PairedPredictions:
-    """The evidence of the versions that may answer, with the default arm among them."""
-    live = [i for i, version in enumerate(paired.versions) if version not in spec.around.shadow]
-    names = [paired.versions[i] for i in live]
-    if not names:
-        raise NoArmLeft(spec.model, [f"version {version}: it is a shadow" for version in paired.versions])
-    if leader in names:
-        default = leader
-    else:
-        default = names[int(np.argmax(paired.utility[:, live].mean(axis=0)))]
-        if leader is not None:
-            why = admission.reason(leader) or "it isn't among the plan file's versions, or it is a shadow"
-            admission.warnings.append(
-                f"version {leader}, the default arm so far, can't be an arm: {why}. Version {default}, the best by "
-                f"{paired.metric}, takes its place"
-            )
-    paired.default = paired.versions.index(default)
-    return paired.only(live)
 
 
 @dataclass(slots=True)
@@ -203,12 +130,14 @@ class _Planning:
         made = policy.compile(self.params, paired, proposal, shares, names, self._previous())
         served = gains.compiled(spec.policy.kind, policy, self.params, made, names, self.default)
         answer = gains.answer(served, paired)
+        self._check_traffic(answer)
         weights = gains.row_weights(answer.segments, answer.cells, spec.objective.traffic)
         parts = self._shares(answer, weights)
         arm_shares = dict(zip(names, parts.tolist(), strict=True))
         if proposal is None:
             # The policy decided by itself: whoever it never chooses isn't worth loading.
-            kept = [item for item in chosen if arm_shares[item.name] > 0 or item.name in allocator.required]
+            needed = allocator.required | set(made.runs)
+            kept = [item for item in chosen if arm_shares[item.name] > 0 or item.name in needed]
             kept += [item for item in allocator.idle if item not in kept]
             if len(kept) < len(chosen):
                 chosen = [item for item in chosen if item in kept]
@@ -233,7 +162,7 @@ class _Planning:
             policy,
             self.params,
             paired,
-            lambda proposal: allocator.solve(proposal, hurry=gains.FOLDS).shares,
+            lambda proposal: allocator.solve(proposal, folds=gains.FOLDS).shares,
             weights,
             whole=paired.improvement(self._in_evidence(answer.propensities, names)),
             kept=1.0 - spec.around.holdout,
@@ -263,6 +192,7 @@ class _Planning:
             evidence=tuple(item.evidence for item in chosen),
             spec=spec,
         )
+        served.check(plan)
         routes = any(share > 0 and version != self.default for version, share in arm_shares.items())
         return PlannedDeployment(
             plan=plan,
@@ -287,6 +217,15 @@ class _Planning:
     def _previous(self) -> PolicyDocument | None:
         policy = self.before.policy
         return policy if policy is not None and policy.kind == self.spec.policy.kind else None
+
+    def _check_traffic(self, answer: Choice) -> None:
+        known = {segment for segment in answer.segments if segment is not None}
+        for segment in self.spec.objective.traffic:
+            if segment not in known:
+                kind, close = self.spec.policy.kind, nearest(segment, known).rstrip(".")
+                raise TrafficInvalid(
+                    f"found the segment {segment!r}, which policy {kind} doesn't make of the evaluation data.{close}"
+                )
 
     def _shares(self, answer: Choice, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Each arm's expected part of the traffic, shape (arms,), the holdout's included."""
@@ -327,7 +266,10 @@ class _Planning:
     ) -> list[str]:
         spec, paired = self.spec, self.paired
         found = notes(chosen)
-        missing = [name for name in served.features if name not in paired.columns]
+        headers = [name for name in served.features if name.startswith(HEADER)]
+        if headers:
+            found.append(f"shares and gain are those of requests without {', '.join(headers)}")
+        missing = [name for name in served.features if name not in paired.columns and name not in headers]
         if missing:
             found.append(
                 f"the evaluation data has no column {', '.join(missing)}, which the policy reads: shares and gain are "

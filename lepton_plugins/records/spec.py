@@ -260,6 +260,14 @@ class PlanSpec(SpecRecord):
     """What is decided on: each row of a request, or the request as a whole."""
 
     @model_validator(mode="after")
+    def _default_answers(self) -> PlanSpec:
+        if self.default is not None and self.default in self.around.shadow:
+            raise ValueError(
+                f"found version {self.default} as default and in around.shadow, whose answers are discarded"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_for_all_or_none(self) -> PlanSpec:
         weights = self.objective.weights
         if weights and isinstance(self.versions, tuple):
