@@ -155,7 +155,7 @@ def _measure(
         return measured
     if info.name == "rmse":
         return _linear(partition, one, other, info, level)
-    return _mover(one, other, _correlation(partition, one, other))
+    return _mover(partition, one, other)
 
 
 def _mean(partition: Partition, gaps: FloatArray, info: MetricInfo, level: float, of: str) -> Measurement:
@@ -186,13 +186,8 @@ def _discordance(partition: Partition, right_a: FloatArray, right_b: FloatArray,
     return Measurement(value, low, high, partition.rows, "paired proportions (Bonett & Price 2012)")
 
 
-def _mover(one: Measurement, other: Measurement, correlation: FloatArray) -> Measurement:
-    low, high = mover(one.value, (one.low, one.high), other.value, (other.low, other.high), correlation)
-    return Measurement(other.value - one.value, low, high, one.n, f"paired MOVER (Zou 2007) of: {other.method}")
-
-
-def _correlation(partition: Partition, one: Measurement, other: Measurement) -> FloatArray:
-    """Of two versions' estimates, from their influences; 0 where one of them shows no spread.
+def _mover(partition: Partition, one: Measurement, other: Measurement) -> Measurement:
+    """MOVER with the correlation of the estimates from their influences; 0 where one of them shows no spread.
 
     A row's worth of discordance is always allowed for in metrics of counts: that none was seen in a
     small sample doesn't mean that there is none.
@@ -200,9 +195,14 @@ def _correlation(partition: Partition, one: Measurement, other: Measurement) -> 
     assert one.influence is not None
     assert other.influence is not None
     first, second = one.influence(), other.influence()
-    scale = np.sqrt(partition.variance(first) * partition.variance(second))
+    before, after = np.sqrt(partition.variance(first)), np.sqrt(partition.variance(second))
+    spread = (before > 0) & (after > 0)
+    before, after = np.where(spread, before, 1.0), np.where(spread, after, 1.0)
     shared = partition.covariance(first, second) - np.maximum(one.grain, other.grain)
-    return np.where(scale > 0, np.clip(shared / np.where(scale > 0, scale, 1.0), -1.0, 1.0), 0.0)
+    correlation = np.where(spread, np.clip(shared / (before * after), -1.0, 1.0), 0.0)
+    limits = (one.low, one.high), (other.low, other.high)
+    low, high = mover(one.value, limits[0], other.value, limits[1], correlation, after / before)
+    return Measurement(other.value - one.value, low, high, one.n, f"paired MOVER (Zou 2007) of: {other.method}")
 
 
 def _differ(output_a: NDArray[Any], output_b: NDArray[Any]) -> NDArray[np.bool_]:

@@ -75,16 +75,26 @@ def mover(
     other: FloatArray,
     other_limits: tuple[FloatArray, FloatArray],
     correlation: FloatArray,
+    ratio: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Interval for other - one from the intervals of each and the correlation of the two estimates.
 
-    MOVER, the "method of variance estimates recovery" (Zou 2007, Psychological Methods 12, eq. 15).
+    MOVER, the "method of variance estimates recovery" (Zou 2007, Psychological Methods 12, eq. 15). It adds
+    the limits' distances x and y as standard errors, √(x² + y² - 2ρxy), which is too wide for estimates
+    that nearly move together: then x - y is their limits' asymmetry, not noise. In proportion to the
+    correlation, x / y is therefore replaced by the `ratio` of the standard errors (other's to one's).
     """
-    down, up = other - other_limits[0], other_limits[1] - other
-    one_down, one_up = one - one_limits[0], one_limits[1] - one
+
+    def half(x: FloatArray, y: FloatArray) -> FloatArray:
+        apart = (x - y) ** 2
+        alike = x * y * (ratio + 1 / ratio - 2)
+        together = np.clip(correlation, 0.0, 1.0)
+        square = (1 - together) * apart + together * alike + 2 * x * y * (1 - correlation)
+        return np.asarray(np.sqrt(np.maximum(square, 0.0)), dtype=np.float64)
+
     difference = other - one
-    low = np.sqrt(np.maximum(down**2 + one_up**2 - 2 * correlation * down * one_up, 0))
-    high = np.sqrt(np.maximum(up**2 + one_down**2 - 2 * correlation * up * one_down, 0))
+    low = half(other - other_limits[0], one_limits[1] - one)
+    high = half(other_limits[1] - other, one - one_limits[0])
     return difference - low, difference + high
 
 
