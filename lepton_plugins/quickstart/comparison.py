@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from lepton_plugins.evaluation.difference import mean_difference
 from lepton_plugins.evaluation.intervals import normal_quantile
+from lepton_plugins.evaluation.means import mean
+from lepton_plugins.evaluation.metrics import metric
 from lepton_plugins.evaluation.partition import Partition, unit_numbers
 from lepton_plugins.evaluation.roc_auc import roc_auc
 from lepton_plugins.evaluation.row_metrics import row_values
-from lepton_plugins.evaluation.score import score
 from lepton_plugins.quickstart.result import Contender, PeriodResult
 from lepton_plugins.quickstart.traffic import Answers
 from lepton_plugins.records.report import Estimate
@@ -43,14 +44,14 @@ def compare(
 
     def contender(version: str) -> Contender:
         answers, (label, summary) = singles[version], names[version]
-        alone = _Within(by_carrier, target, answers.probability)
+        own_loss, alone = _losses(target, answers), _Within(by_carrier, target, answers.probability)
         return Contender(
             name=label,
             summary=summary,
             share=share[version] / len(target),
-            log_loss=_log_loss(target, answers),
+            log_loss=_log_loss(own_loss),
             auc=alone.estimate(),
-            loss_saved=mean_difference(loss, _losses(target, answers), level=_LEVEL),
+            loss_saved=mean_difference(loss, own_loss, level=_LEVEL),
             auc_gained=within.minus(alone),
             p50_ms=p50_ms[version],
         )
@@ -63,7 +64,7 @@ def compare(
             name="routed",
             summary="the plan",
             share=1.0,
-            log_loss=_log_loss(target, routed),
+            log_loss=_log_loss(loss),
             auc=within.estimate(),
             p50_ms=p50_ms[None],
         ),
@@ -83,8 +84,10 @@ def _losses(target: NDArray[np.int64], answers: Answers) -> FloatArray:
     return row_values("log_loss", _labels(target), _table(answers), _CLASSES)
 
 
-def _log_loss(target: NDArray[np.int64], answers: Answers) -> Estimate:
-    return score("classification", _labels(target), _table(answers), "proba", _CLASSES, level=_LEVEL)["log_loss"]
+def _log_loss(losses: FloatArray) -> Estimate:
+    info = metric("classification", "log_loss", len(_CLASSES))
+    measured = mean(Partition.whole(losses.size), losses, _LEVEL, info.low, info.high)
+    return measured.estimate(info, 0, _LEVEL)
 
 
 class _Within:

@@ -66,8 +66,11 @@ def register(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> Non
         step.say(f"{new} versions of {MODEL!r} in {workspace.registry_uri}" if new else "found")
 
 
-def evaluate(registry: ModelRegistry, workspace: Workspace, flights: pd.DataFrame, steps: Steps) -> None:
-    """Every version on the same flights, which none of them has seen, by carrier."""
+def evaluate(registry: ModelRegistry, flights: pd.DataFrame, cost_seconds: float, steps: Steps) -> None:
+    """Every version on the same flights, which none of them has seen, by carrier.
+
+    Latency is measured for `cost_seconds` a version.
+    """
     from lepton_plugins.evaluation.dataset import read_evaluation_data
     from lepton_plugins.evaluation.options import EvaluationOptions
 
@@ -83,7 +86,7 @@ def evaluate(registry: ModelRegistry, workspace: Workspace, flights: pd.DataFram
             target=TARGET,
             task="classification",
             slices=["carrier"],
-            options=EvaluationOptions(dataset_name=DATASET),
+            options=EvaluationOptions(dataset_name=DATASET, cost_seconds=cost_seconds),
             progress=_Watching(step),
         )
         for report in reports:

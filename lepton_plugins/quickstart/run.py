@@ -67,7 +67,7 @@ def _path(workspace: Workspace, steps: Steps, sample: float) -> QuickstartResult
     registry = open_registry(workspace)
     register(registry, workspace, steps)
     unseen = in_period(flights, EVALUATION)
-    evaluate(registry, workspace, unseen, steps)
+    evaluate(registry, unseen, 2.0 * sample, steps)
     draw(registry, workspace)
     in_force = plan(registry, workspace, steps)
     traffic = {str(period): in_period(flights, period) for period in TRAFFIC}

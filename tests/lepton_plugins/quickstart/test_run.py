@@ -18,10 +18,12 @@ from lepton_plugins.errors import PackageMissing
 from lepton_plugins.quickstart import run as module
 from lepton_plugins.quickstart.result import QuickstartResult
 
+pytestmark = pytest.mark.timeout(300)
+
 LEPTON = (sys.executable, "-c", "import sys; from lepton_plugins.cli.main import main; sys.exit(main())")
 
 
-def quickstart(directory: Path, *options: str, timeout: float = 170) -> subprocess.CompletedProcess[str]:
+def quickstart(directory: Path, *options: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
     command = [*LEPTON, "quickstart", str(directory), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
@@ -41,7 +43,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(directory: Path) -> subprocess.CompletedProcess[str]:
-    return quickstart(directory, "--sample", "0.1")
+    return quickstart(directory, "--sample", "0.05")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_the_command_it_names_works(first: subprocess.CompletedProcess[str], res
 
 def test_ctrl_c_ends_the_server_too_and_the_next_run_goes_on(result: QuickstartResult, directory: Path) -> None:
     process = subprocess.Popen(
-        [*LEPTON, "quickstart", str(directory), "--sample", "0.1"],
+        [*LEPTON, "quickstart", str(directory), "--sample", "0.05"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -132,7 +134,7 @@ def test_ctrl_c_ends_the_server_too_and_the_next_run_goes_on(result: QuickstartR
 
 
 def test_a_second_run_uses_what_the_first_one_made(result: QuickstartResult, directory: Path) -> None:
-    again = quickstart(directory, "--sample", "0.1")
+    again = quickstart(directory, "--sample", "0.05")
     assert again.returncode == 0, again.stderr
     assert "used again" in again.stderr
     assert again.stderr.count("found") >= 6
