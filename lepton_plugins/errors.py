@@ -570,6 +570,16 @@ class ArmMissing(LeptonError):
         self.arms = tuple(arms)
 
 
+class RuleInvalid(LeptonError):
+    """A rule whose condition can't be true or false of this model's requests."""
+
+    code = "rule_invalid"
+
+    def __init__(self, number: int, source: str, problem: str, known: Iterable[str] | None = None) -> None:
+        listed = f" Known columns: {_shown(known)}; keep others with: lepton evaluate … --context NAME." if known else ""
+        super().__init__(f"policy.params.rules.{number}.when: found {source!r}: {problem.rstrip('.')}.{listed}")
+
+
 class WeightMissing(LeptonError):
     """Weights for some versions, none for others."""
 

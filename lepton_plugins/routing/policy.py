@@ -6,7 +6,7 @@ the choice is the inverse of the cumulated propensities at the row's draw, so a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.record import Record
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Draws are uint64; as a fraction of 2**64 they are uniform in [0, 1).
 _TWO64 = 2.0**64
+#: A feature with this prefix is a header of the request, its name in lower case: `header:x-tenant`.
+HEADER = "header:"
 
 
 @dataclass(slots=True)
@@ -67,6 +69,29 @@ class RowChoice(NamedTuple):
     segment: str | None
 
 
+#: The answer of an arm for some rows (None: all of them); None where it failed. Rows without a finite answer
+#: are those that it couldn't answer.
+Run = Callable[[int, NDArray[np.intp] | None], NDArray[Any] | None]
+
+
+@dataclass(slots=True)
+class Consulted:
+    """An answer that was made from several arms' answers.
+
+    `values` are the answers; `arms`, `served` (rows,) the arm that should answer each row and the one that did;
+    `cells` (rows,) point into `reasons` and `segments`. `failed` (rows,) is the arm whose failure changed a row's
+    answer, -1 where none did.
+    """
+
+    values: NDArray[Any]
+    arms: NDArray[np.intp]
+    served: NDArray[np.intp]
+    cells: NDArray[np.intp]
+    reasons: Sequence[str]
+    segments: Sequence[str | None]
+    failed: NDArray[np.intp]
+
+
 class Candidate(Record):
     """One arm in an explanation: its score in the policy's own terms and why it won or lost."""
 
@@ -101,6 +126,8 @@ class CompiledPolicy:
     features: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    """Versions that must run even if no row of the evidence gives them a share."""
 
 
 class NoParams(Record):
@@ -115,6 +142,12 @@ class SelectionPolicy:
 
     #: The plan file's `policy.params`, a strict pydantic model.
     Params: ClassVar[type[BaseModel]] = NoParams
+
+    #: Whether the choice depends on the arms' answers: then `consult` is asked after `choose`.
+    consults: ClassVar[bool] = False
+
+    #: Rows so far in which something that the policy looks for was missing, by its name.
+    missing: Mapping[str, int] = {}
 
     def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
         self.document = document
@@ -153,6 +186,9 @@ class SelectionPolicy:
         """Context columns that the policy reads with these parameters."""
         return ()
 
+    def check(self, plan: DeploymentPlan) -> None:
+        """Refuse, in a LeptonError, a finished plan that this policy can't stand behind."""
+
     # --- serving ---------------------------------------------------------------------------
 
     def propensities(self, context: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.float64]:
@@ -183,6 +219,14 @@ class SelectionPolicy:
         return RowChoice(
             int(choice.arms[0]), choice.vectors[cell].tolist(), choice.reasons[cell], choice.segments[cell]
         )
+
+    def consult(self, rows: int, run: Run) -> Consulted | None:
+        """The answer made from several arms' answers, for policies that consult them.
+
+        `run(arm, rows)` asks an arm. The same is done with the evaluation predictions when a plan is made.
+        None where no arm that was asked could answer.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets `consults` but doesn't define consult()")
 
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
         """Every arm with its score and why it would win or lose for this context."""

@@ -258,6 +258,11 @@ class Router:
         block = self._block(request or REQUEST_IDS.new(), decided, {}, answer, False, False)
         return Prediction(answer.values, block, self.classes)
 
+    @property
+    def missing(self) -> Mapping[str, int]:
+        """Rows in which something that the policy looks for was missing, by its name."""
+        return self._decider.policy.missing
+
     # --- deciding without a model ----------------------------------------------------------
 
     def decide(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Decision:

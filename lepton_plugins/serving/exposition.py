@@ -119,6 +119,9 @@ def _gauges(servers: Sequence[tuple[ServerState, Served]]) -> Iterator[Metric]:
     shadow_dropped = CounterMetricFamily(
         "lepton_shadow_dropped", "Batches that a shadow's full queue dropped.", labels=["model", "version"]
     )
+    missing = CounterMetricFamily(
+        "lepton_policy_missing", "Rows that lacked what the policy looks for.", labels=["model", "name"]
+    )
     build = GaugeMetricFamily("lepton_build_info", "What runs here.", labels=["version", "python"])
     build.add_metric([__version__, platform.python_version()], 1)
     for state, served in servers:
@@ -131,13 +134,16 @@ def _gauges(servers: Sequence[tuple[ServerState, Served]]) -> Iterator[Metric]:
                 agreement.add_metric([*model, version], shadow.agreement)
             shadow_rows.add_metric([*model, version], shadow.compared)
             shadow_dropped.add_metric([*model, version], shadow.dropped)
+        for name, rows in dict(served.router.missing).items():
+            missing.add_metric([*model, name], rows)
         plans.add_metric([*model, served.plan.digest, served.plan.policy.kind], 1)
         loaded.add_metric(model, state.reload.loaded_at)
         in_flight.add_metric(model, state.metrics.in_flight)
         dropped.add_metric(model, state.log.dropped if state.log is not None else 0)
         reloads.add_metric([*model, "swapped"], state.reload.swaps)
         reloads.add_metric([*model, "failed"], state.reload.failures)
-    yield from (agreement, shadow_rows, shadow_dropped, weights, plans, loaded, in_flight, dropped, reloads, build)
+    yield from (agreement, shadow_rows, shadow_dropped, missing, weights, plans)
+    yield from (loaded, in_flight, dropped, reloads, build)
 
 
 #: One for the process: the default registry refuses a name twice.

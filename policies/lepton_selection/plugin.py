@@ -10,6 +10,13 @@ from lepton_plugins.records.plugin import PolicyOffer
 def lepton_policies() -> list[PolicyOffer]:
     return [
         PolicyOffer(
+            name="rules",
+            summary="The version of the first rule that holds, conditions in CEL on columns and headers",
+            target="lepton_selection.rules:Rules",
+            requires=("cel",),
+            install="pip install 'lepton-plugins[rules]'",
+        ),
+        PolicyOffer(
             name="segment_best",
             summary="In each segment the version that is provably better there, else the default",
             target="lepton_selection.segment_best:SegmentBest",
