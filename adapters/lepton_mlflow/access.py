@@ -138,6 +138,15 @@ class Access:
         repository = get_artifact_repository(uri, tracking_uri=tracking, registry_uri=registry)
         return Path(repository.download_artifacts(path, dst_path=str(to)))
 
+    def download_file(self, uri: str, path: str, to: Path) -> None:
+        """Copy one file below an artifact URI to the file `to`, in one request; to be called inside `doing`."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        tracking, registry = self.uris
+        repository = get_artifact_repository(uri, tracking_uri=tracking, registry_uri=registry)
+        # What every repository implements; the public method first asks whether the path is a folder.
+        repository._download_file(path, str(to))
+
     def delete_files(self, uri: str, path: str | None = None) -> None:
         """Delete what lies below an artifact URI, where its store can; to be called inside `doing`."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

@@ -90,7 +90,7 @@ class ModelFiles:
     def _read(self, client: MlflowClient, version: MlflowVersion) -> None:
         with quiet(), tempfile.TemporaryDirectory(prefix="lepton-") as folder:
             try:
-                self._access.download(self.location(client, version), MLMODEL, Path(folder))
+                self._access.download_file(self.location(client, version), MLMODEL, Path(folder) / MLMODEL)
                 content = read_mlmodel(Path(folder))
             except ModelFilesInvalid:
                 content = None

@@ -175,7 +175,7 @@ def promoters():
         process.wait(30)
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(25, marks=pytest.mark.long)])
 def test_of_processes_that_promote_at_once_exactly_one_wins(
     registry_uri, registry, model, plan_of, activation_of, promoters, rounds
 ):
