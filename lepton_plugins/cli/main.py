@@ -141,9 +141,9 @@ def _usage(error: Any) -> str:
 
 def _set_up_logs(debug: bool) -> None:
     """The libraries' logs and deprecation warnings are for whoever asks with --debug."""
+    logging.getLogger("lepton_plugins").setLevel(logging.DEBUG if debug else logging.NOTSET)
     if debug:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-        logging.getLogger("lepton_plugins").setLevel(logging.DEBUG)
         return
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
