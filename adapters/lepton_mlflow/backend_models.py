@@ -68,6 +68,11 @@ class EstimatorModel:
         kind = getattr(estimator, "_estimator_type", None)
         self._classifies = bool(self.classes) or self._has_proba or kind == "classifier"
 
+    @property
+    def native(self) -> Any:
+        """The estimator itself, for who counts its parameters."""
+        return self._estimator
+
     def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
         data, rows = model_data(columns, self.signature)
         if output == "proba":

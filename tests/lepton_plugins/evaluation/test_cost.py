@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lepton_mlflow.backend_models import EstimatorModel
 from lepton_mlflow.registry import MlflowRegistry
 from lepton_plugins.errors import ProcessDied, TimedOut
 from lepton_plugins.evaluation.cost import count_parameters, measure_latency, sklearn_parameters
@@ -174,6 +175,8 @@ def test_parameters_are_counted(trained: dict[str, Path]) -> None:
     assert sklearn_parameters(forest) == sum(2 * tree.tree_.node_count for tree in forest.estimators_)
     assert (sklearn_parameters(GradientBoostingClassifier(n_estimators=2).fit(x, y)) or 0) > 10
     assert sklearn_parameters(object()) is None
+    estimator = EstimatorModel(LogisticRegression().fit(x, y), None)
+    assert count_parameters(trained["bare"], estimator) == 4
     # A scaler's offsets and scales, and for each of two classes four coefficients and an intercept.
     assert count_parameters(trained["linear"], Sleeping()) == 4 + 4 + 2 * (4 + 1)  # type: ignore[arg-type]
 

@@ -403,3 +403,43 @@ def test_an_evaluator_that_fails_costs_nothing_but_its_own_files(
     assert report.ok
     assert any("'evidently' failed: ZeroDivisionError: no rows" in note for note in report.notes)
     assert own.get_report_file(report, "chart.png", tmp_path) is not None
+
+
+def test_a_registry_that_may_not_be_written_costs_the_storing_only(
+    own: MlflowRegistry,
+    register: Register,
+    trained: dict[str, Path],
+    flights: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lepton_plugins.errors import RegistryReadOnly
+
+    register(trained["linear"])
+
+    def refuse(*_: Any) -> None:
+        raise RegistryReadOnly("http://registry", "save a report")
+
+    monkeypatch.setattr(own, "save_report", refuse)
+    (report,) = run(own, flights[[*FEATURES, "late"]])
+    assert report.metrics["accuracy"].value is not None
+    assert report.run_id is None
+    assert any(note.startswith("not stored: The registry at http://registry") for note in report.notes)
+
+
+def test_the_same_over_http(
+    mlflow_server: str, model_name: str, trained: dict[str, Path], flights: pd.DataFrame
+) -> None:
+    from lepton_plugins.evaluation.compare import compare
+
+    registry = MlflowRegistry(mlflow_server)
+    for name in ("linear", "trees"):
+        registry.register(model_name, trained[name], framework="onnx", label=name, metadata={})
+    data = flights[[*FEATURES, "carrier", "late"]]
+    asked: dict[str, Any] = {"target": "late", "task": "classification", "slices": ["carrier"], "options": QUICK}
+    reports = evaluate(registry, model_name, data, **asked)
+    assert [registry.get_report(model_name, report.version) for report in reports] == reports
+    comparison = compare(registry, model_name)
+    assert [entry.estimate for entry in comparison.headline.entries] == [
+        report.metrics["log_loss"] for report in reports
+    ]
+    assert len(comparison.slices) == 3
