@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from lepton_plugins.routing.policy import (
     RowChoice,
     SelectionPolicy,
 )
-from lepton_selection.segments import Segments
+from lepton_selection.segments import Segments, canonical
 from lepton_selection.shrinkage import Differences, shrink
 from lepton_selection.slot_table import SHIFT, SlotTable, assign
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: The cell of rows without a segment, in the proposal and in tables shown.
 MISSING = "(missing)"
+
+#: A cell's answer; its slots, where it has several answers; those answers.
+_Cell: TypeAlias = "tuple[RowChoice, bytes | array[int] | None, Sequence[RowChoice]]"
 
 
 def _listed(value: object) -> object:
@@ -91,7 +94,11 @@ class SegmentBest(SelectionPolicy):
         self._single = np.asarray(single, dtype=np.intp)
         self._rows = [self._ready(cell, arm) for cell, arm in enumerate(single)]
         self._column = content["by"][0] if len(content["by"]) == 1 else None
-        self._by_text = {value[0]: self._rows[cell] for value, cell in self._segments.cells.items()}
+        self._by_text: dict[str | None, _Cell] = {
+            value[0]: self._rows[cell] for value, cell in self._segments.cells.items()
+        }
+        self._by_text[None] = self._rows[self._segments.missing]
+        self._unknown = self._rows[self._segments.unknown]
 
     # --- planning --------------------------------------------------------------------------
 
@@ -212,12 +219,12 @@ class SegmentBest(SelectionPolicy):
         return Choice(arms, cells, self._vectors, self._reasons, self._names)
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
-        found = None
-        if self._column is not None:
+        if self._column is None:
+            found = self._rows[self._segments.find_one(context)]
+        else:
             value = context.get(self._column)
-            if type(value) is str:
-                found = self._by_text.get(value)
-        row, slots, choices = found or self._rows[self._segments.find_one(context)]
+            found = self._by_text.get(value if type(value) is str else canonical(value), self._unknown)
+        row, slots, choices = found
         return row if slots is None else choices[slots[draw >> SHIFT]]
 
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
@@ -234,7 +241,7 @@ class SegmentBest(SelectionPolicy):
             for index, arm in enumerate(self.arms)
         ]
 
-    def _ready(self, cell: int, single: int) -> tuple[RowChoice, bytes | array[int] | None, Sequence[RowChoice]]:
+    def _ready(self, cell: int, single: int) -> _Cell:
         """A cell's answer, or its slots and the answers they choose from."""
         arms = [single] if single >= 0 else range(len(self.arms))
         vector = tuple(self._vectors[cell].tolist())

@@ -18,10 +18,15 @@ LIMIT = 10_000
 
 def canonical(value: Any) -> str | None:
     """One text for a value, wherever it comes from: 1, 1.0 and "1" are the same segment. None: missing."""
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is int:
+        return str(value)
     if value is None:
         return None
     if isinstance(value, str):
-        return value
+        return str(value)
     if isinstance(value, np.generic):
         value = value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else value.item()
         return canonical(value)
@@ -109,10 +114,11 @@ class Segments:
 
     def find_one(self, context: Mapping[str, Any]) -> int:
         """One row's cell; the same as `find` on a batch of that row."""
-        values = tuple(canonical(context.get(column)) for column in self.by)
-        if None in values:
-            return self.missing
-        return self.cells.get(values, self.unknown)  # type: ignore[arg-type]
+        values = tuple([canonical(context.get(column)) for column in self.by])
+        cell = self.cells.get(values)  # type: ignore[arg-type]
+        if cell is not None:
+            return cell
+        return self.missing if None in values else self.unknown
 
     def _combined(self, codes: Sequence[Any]) -> Any:
         total: Any = 0
