@@ -129,7 +129,10 @@ QUICK = [
     Case("units of 5", "classification", "proba", binary(noise=(0.3, 2.0)), 200, BINARY, 5, wide=CALIBRATION),
     Case("regression, units of 5", "regression", "value", regression((0.5, 1.0)), 300, unit=5),
 ]
-LONG = [replace(case, name=f"{case.name}, 5 × the rows", rows=5 * case.rows, differences=True) for case in QUICK]
+LONG = [
+    replace(case, name=f"{case.name}, 5 × the rows", rows=5 * case.rows, differences=True, wide=CALIBRATION)
+    for case in QUICK
+]
 
 
 def coverage(case: Case, replications: int, level: float, seed: int = 7) -> dict[str, tuple[float, float]]:
