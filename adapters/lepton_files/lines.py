@@ -69,9 +69,40 @@ HEADS = msgspec.json.Decoder(Head)
 
 def encode_block(block: DecisionBlock) -> bytes:
     """One line, line feed included."""
+    return _ENCODER.encode(_row_line(block) if len(block) == 1 else _line(block)) + b"\n"
+
+
+def _row_line(block: DecisionBlock) -> BlockLine:
+    """One row, the usual case online: a fifth of the time of the general one."""
+    chosen = block.chosen.tolist()
+    served = block.served.tolist()
+    (cell,) = block.cells.tolist()
+    return BlockLine(
+        block.request,
+        1,
+        block.time,
+        block.plan,
+        block.arms,  # type: ignore[arg-type]  # Any sequence is written alike.
+        chosen,
+        [0],
+        [block.vectors[cell].tolist()],
+        block.draws.tolist(),
+        [block.reasons[cell]],
+        [block.segments[cell]],
+        {name: _column(values) for name, values in block.context.items()},
+        None if served == chosen else served,
+        None if block.keys is None else [block.keys[0]],
+        block.forced,
+        None if block.fallback is None else [block.fallback[0]],
+        list(block.shadows),
+        block.state,
+    )
+
+
+def _line(block: DecisionBlock) -> BlockLine:
     used, cells = np.unique(block.cells, return_inverse=True)
     kept = used.tolist()
-    line = BlockLine(
+    return BlockLine(
         request=block.request,
         rows=len(block),
         time=block.time,
@@ -91,7 +122,6 @@ def encode_block(block: DecisionBlock) -> bytes:
         shadows=list(block.shadows),
         state=block.state,
     )
-    return _ENCODER.encode(line) + b"\n"
 
 
 def decode_block(line: BlockLine) -> DecisionBlock:

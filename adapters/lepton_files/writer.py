@@ -8,6 +8,7 @@ from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
+from time import sleep
 from typing import IO
 from uuid import uuid4
 
@@ -18,6 +19,9 @@ logger = logging.getLogger("lepton_files")
 
 #: How long decisions wait to be written together; one write for many costs the requests less.
 _INTERVAL = 0.05
+
+#: Lines made in one go.
+_TURN = 50
 
 
 class LineFile:
@@ -154,7 +158,9 @@ class BlockWriter:
     def _write(self, blocks: list[DecisionBlock]) -> None:
         lost = 0
         lines = bytearray()
-        for block in blocks:
+        for number, block in enumerate(blocks, start=1):
+            if number % _TURN == 0:
+                sleep(0)  # Else requests wait for the interpreter's lock until all lines are made.
             try:
                 lines += encode_block(block)
             except Exception:  # One block that can't be written must not stop those after it.

@@ -75,9 +75,11 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     decisions: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="URI|none", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."
+        ),
+    ] = "lepton-decisions",
     state: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="With NAME: keep what was pulled here (default: a temporary one)."),
@@ -89,6 +91,9 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="A further name by which admin routes may be reached.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
+    ] = None,
 ) -> None:
     """Serve a plan over HTTP: V2 infer, V1 predict, /invocations, feedback, /metrics.
 
@@ -103,8 +108,9 @@ def serve(
         host=host,
         token=token_from(os.environ, token_file),
         allowed_hosts=tuple(allowed_host or ()),
-        decisions=decisions,
+        decisions=None if decisions == "none" else decisions,
         threads=threads,
+        grpc_port=grpc_port,
     )
     directory = deployment_directory(source)
     if directory is not None:

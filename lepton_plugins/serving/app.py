@@ -6,11 +6,13 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -22,6 +24,7 @@ from lepton_plugins.errors import (
     MethodNotAllowed,
     NotReady,
     Overloaded,
+    PackageMissing,
     RequestInvalid,
     RouteNotFound,
 )
@@ -39,9 +42,15 @@ from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
 
+if TYPE_CHECKING:
+    from lepton_plugins.serving.grpc_service import GrpcService
+
 logger = logging.getLogger("lepton_plugins.serving")
 
 _ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
+
+#: How long calls over gRPC may take to end when the server stops, in seconds.
+_DRAIN_GRPC = 30.0
 
 Match = tuple[Route, dict[str, str]]
 
@@ -61,6 +70,7 @@ class ServingApp(Starlette):
         self.served: Served | None = None
         self.failure: Exception | None = None
         """Why start-up failed, for whoever runs the server."""
+        self.grpc: GrpcService | None = None
         self._access = Access(settings)
         self._lanes = Lanes(settings.workers, settings.limits.queued)
         self._exact: dict[tuple[str, str], Match] = {}
@@ -77,6 +87,8 @@ class ServingApp(Starlette):
                 offer = plugins().by_scheme("store", self.settings.decisions)
                 self.serving.log = offer.load()(self.settings.decisions)
             self._serve(self._load(directory))
+            if self.settings.grpc_port is not None:
+                self.grpc = await self._start_grpc(self.settings.grpc_port)
         except Exception as error:
             self.failure = error
             await self._stop()
@@ -94,8 +106,19 @@ class ServingApp(Starlette):
                 watch.cancel()
             await self._stop()
 
+    async def _start_grpc(self, port: int) -> GrpcService:
+        if find_spec("grpc") is None:
+            raise PackageMissing("grpc", "Serving gRPC", "pip install 'lepton-plugins[grpc]'")
+        from lepton_plugins.serving.grpc_service import GrpcService
+
+        service = GrpcService(self)
+        await service.start(self.settings.host, port, self.settings.limits.body)
+        return service
+
     async def _stop(self) -> None:
         """Close what was opened; requests have been drained by the server."""
+        if self.grpc is not None:
+            await self.grpc.stop(_DRAIN_GRPC)
         COLLECTOR.hide(self.serving)
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
@@ -185,8 +208,8 @@ class ServingApp(Starlette):
             self._access.check(route.permission, headers, served.plan.around.guard)
         elif b"x-lepton-version" in headers and route.predicts:
             self._access.check(Permission.FORCE, headers, served.plan.around.guard)
-        if route.predicts and self.serving.metrics.in_flight > self.settings.limits.in_flight:
-            raise Overloaded(self.settings.limits.in_flight)
+        if route.predicts:
+            self._check_load()
         body = await self._body(route, headers, receive) if route.method == "POST" else b""
         call = Call(params, headers, body)
         # Bodies of about a size take about as long.
@@ -194,6 +217,42 @@ class ServingApp(Starlette):
         if not route.long or self._lanes.is_short(kind):
             return self._lanes.here(kind, route.answer, served, call)
         return await self._lanes.aside(kind, route.answer, served, call)
+
+    async def respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
+        """Answer a prediction that came another way than HTTP: the same checks, lanes and counts.
+
+        Calls of a `kind` take about as long.
+        """
+        start = perf_counter()
+        served = self.served
+        if served is None:
+            return error_answer(NotReady())
+        counts = self.serving.metrics
+        served.active += 1
+        counts.in_flight += 1
+        try:
+            self.check_forcing(served, call)
+            self._check_load()
+            if self._lanes.is_short(kind):
+                answer = self._lanes.here(kind, predict, served, call)
+            else:
+                answer = await self._lanes.aside(kind, predict, served, call)
+        except Exception as error:
+            answer = error_answer(error)
+        finally:
+            served.active -= 1
+            counts.in_flight -= 1
+        counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
+        return answer
+
+    def check_forcing(self, served: Served, call: Call) -> None:
+        """Whether the caller may name a version, where it does."""
+        if "version" in call.params or b"x-lepton-version" in call.headers:
+            self._access.check(Permission.FORCE, call.headers, served.plan.around.guard)
+
+    def _check_load(self) -> None:
+        if self.serving.metrics.in_flight > self.settings.limits.in_flight:
+            raise Overloaded(self.settings.limits.in_flight)
 
     def _match(self, served: Served, scope: Scope) -> Match:
         """The route of a path. Decided on the decoded path; what could be decoded twice is refused."""

@@ -51,6 +51,7 @@ _LIST: dict[str, Any] = {
 _LISTS = {name: _LIST.get(name, _LIST[dtype.kind]) for name, dtype in NUMPY.items()}
 _FLAT = {name: msgspec.json.Decoder(listed) for name, listed in _LISTS.items()}
 _ANY = msgspec.json.Decoder()
+_LONGEST = 2**31
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -91,7 +92,7 @@ def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw)
 
 def tensor_size(name: str, shape: list[int]) -> int:
     """How many values a shape holds; InputInvalid unless it has a batch axis and no negative length."""
-    if not shape or len(shape) > 16 or min(shape) < 0 or max(shape) > 2**31:
+    if not shape or len(shape) > 16 or min(shape) < 0 or max(shape) > _LONGEST:
         raise InputInvalid(name, f"shape {str(shape)[:80]}", "1 to 16 lengths of at least 0, the batch axis first")
     return math.prod(shape)
 

@@ -17,8 +17,8 @@ T = TypeVar("T")
 #: A kind whose calls take longer than this leaves the event loop; one below half of it may come back.
 #: Handing a call over costs about 0.1 ms.
 _SHORT = 0.002
-#: No single call counts for more: what the machine interrupted says little of its kind.
-_MOST = 0.02
+#: So many long calls in a row mean that the kind is long. Fewer may be those that the machine interrupted.
+_STREAK = 4
 
 
 class Expectation:
@@ -28,17 +28,21 @@ class Expectation:
     mostly its wait for the interpreter's lock, and would keep it there for ever.
     """
 
-    __slots__ = ("calls", "mean", "short")
+    __slots__ = ("calls", "long", "mean", "short")
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.calls = 0
+        self.long = 0
         self.short = False
 
     def learn_here(self, wall: float) -> None:
-        self.mean += ((wall if wall < _MOST else _MOST) - self.mean) * 0.05
-        if self.mean > _SHORT:
-            self.short, self.calls = False, 0
+        if wall < _SHORT:
+            self.long = 0
+            return
+        self.long += 1
+        if self.long >= _STREAK:
+            self.short, self.calls, self.long = False, 0, 0
 
     def learn_aside(self, busy: float) -> None:
         self.calls += 1

@@ -199,7 +199,7 @@ class InputReader:
 
 def as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """BYTES as strings; InputInvalid where they aren't UTF-8. A tensor's elements are all bytes or all text."""
-    if not array.size or type(array.flat[0]) is not bytes:
+    if not array.size or type(array.item(0)) is not bytes:
         return array
     try:
         return boxed([value.decode() for value in array.flat]).reshape(array.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -123,11 +124,16 @@ class Server(uvicorn.Server):
             log.disabled = False
         served = self._app.served
         if served is not None:
+            # What was loaded stays: the collector needn't look through all of it while requests wait.
+            gc.collect()
+            gc.freeze()
             host, port = self._listener.getsockname()[:2]
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             decisions = self._app.settings.decisions or "not kept"
             plan = f"policy {served.plan.policy.kind}; plan {served.plan.digest.removeprefix('sha256:')[:12]}"
             versions = ", ".join(served.versions[:12]) + (", …" if len(served.versions) > 12 else "")
+            if self._app.grpc is not None:
+                address += f" and {host}:{self._app.grpc.port} (gRPC)"
             self._ready(
                 f"lepton serves {served.model} (versions {versions}; {plan}) at {address} · decisions: {decisions}"
             )

@@ -36,6 +36,8 @@ class ServingSettings(Record):
     token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     """Names by which admin routes may be reached, beside localhost and `host`."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the Open Inference Protocol over gRPC on the same host; 0 takes a free one, None: not served."""
     decisions: str | None = None
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
     threads: int | None = Field(default=None, gt=0)
