@@ -87,9 +87,7 @@ def churn(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     features = frame[["tenure", "plan"]]
     for plans in (["basic", "plus"], ["family", "plus"], ["basic", "family"]):
         part = frame[:3000][frame[:3000].plan.isin(plans)]
-        encode = make_column_transformer(
-            (OneHotEncoder(handle_unknown="ignore"), ["plan"]), remainder="passthrough", force_int_remainder_cols=False
-        )
+        encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["plan"]), remainder="passthrough")
         model = make_pipeline(encode, LogisticRegression(max_iter=500)).fit(part[["tenure", "plan"]], part.churned)
         mlflow.set_tracking_uri(sqlite_uri)
         mlflow.sklearn.log_model(
@@ -152,11 +150,11 @@ def test_the_tour_runs_as_it_stands(churn: Path) -> None:
     answers = pd.read_parquet(churn / "answers.parquet")
     assert len(answers) == 3000
 
-    posts = re.findall(r"curl -s localhost:8080(\S+)[^']*(?:-H '[^']*'[^']*)?-d '(.*?)'", README, re.S)
-    assert [path for path, _ in posts] == ["/v2/models/churn/infer", "/invocations"]
+    posts = re.findall(r"curl -s localhost:8080(\S+) -H '([^']*)'[^']*-d '(.*?)'", README, re.S)
+    assert [path for path, _, _ in posts] == ["/v2/models/churn/infer", "/invocations"]
     with serving(lines[-1]) as server:
-        for path, body in posts:
-            answer = httpx.post(f"{server}{path}", content=body, headers={"content-type": "application/json"})
+        for path, header, body in posts:
+            answer = httpx.post(f"{server}{path}", content=body, headers=dict([header.split(": ")]))
             assert answer.status_code == 200, answer.text
             assert answer.headers["x-lepton-version"] in {"1", "2", "3"}
             assert "x-lepton-decision" in answer.headers

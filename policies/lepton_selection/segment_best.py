@@ -236,7 +236,7 @@ class SegmentBest(SelectionPolicy):
                 version=arm,
                 score=0.0 if index == self.default else figures.get(arm, [None])[0],
                 propensity=vector[index],
-                reason=self._reasons[cell] if vector[index] or index == self.default else self._lost(figures.get(arm)),
+                reason=self._reasons[cell] if vector[index] else self._lost(index, figures.get(arm)),
             )
             for index, arm in enumerate(self.arms)
         ]
@@ -248,7 +248,9 @@ class SegmentBest(SelectionPolicy):
         rows = [RowChoice(arm, vector, self._reasons[cell], self._names[cell]) for arm in arms]
         return rows[0], None if single >= 0 else self._tables[cell].row, rows
 
-    def _lost(self, figures: Sequence[float] | None) -> str:
+    def _lost(self, arm: int, figures: Sequence[float] | None) -> str:
+        if arm == self.default:
+            return "the default, but another version is proved better here"
         if figures is None:
             return "not measured in this segment"
         difference, low = figures
