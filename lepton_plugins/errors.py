@@ -580,6 +580,15 @@ class RuleInvalid(LeptonError):
         super().__init__(f"policy.params.rules.{number}.when: found {source!r}: {problem.rstrip('.')}.{listed}")
 
 
+class PolicyUnfit(LeptonError):
+    """A selection policy that can't be used for this model or with these settings."""
+
+    code = "policy_unfit"
+
+    def __init__(self, kind: str, found: str, expected: str) -> None:
+        super().__init__(f"policy {kind}: found {found}, expected {expected}.")
+
+
 class WeightMissing(LeptonError):
     """Weights for some versions, none for others."""
 
@@ -996,3 +1005,39 @@ class ServerRefused(LeptonError):
 
     def __init__(self, server: str, status: int, reason: str) -> None:
         super().__init__(f"The server at {server} answered {status}: {reason}")
+
+
+class RequirementsConflict(LeptonError):
+    """Versions of one plan that can't be installed together."""
+
+    code = "requirements_conflict"
+
+    def __init__(self, conflicts: Sequence[str]) -> None:
+        super().__init__(
+            f"The requirements can't be met by one environment. {'; '.join(conflicts)}. "
+            "Log one of the versions again with the other's packages, or leave it out of the plan."
+        )
+
+
+class RequirementInvalid(LeptonError):
+    """A line of requirements that can't go into an artefact."""
+
+    code = "requirement_invalid"
+
+    def __init__(self, side: str, line: str) -> None:
+        super().__init__(
+            f"The requirements of {side}: found {line[:200]!r}, expected a package with its version such as "
+            "scikit-learn==1.6.1; files, folders and addresses don't travel with an artefact."
+        )
+
+
+class EnvironmentUnknown(LeptonError):
+    """A version that doesn't say which packages it needs."""
+
+    code = "environment_unknown"
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"Version {version} has no requirements.txt, so what it needs isn't known. "
+            "Name it: --option requirements=scikit-learn==1.6.1,skops==0.11"
+        )

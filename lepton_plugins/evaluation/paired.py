@@ -45,6 +45,9 @@ class PairedPredictions:
     columns: Mapping[str, NDArray[Any]]
     groups: NDArray[np.intp] | None = None
     seed: int = 0
+    classes: Sequence[str] = ()
+    costs: NDArray[np.float64] | None = None
+    """Core-seconds a row of each version (k,), NaN where it wasn't measured; None where nobody asked."""
 
     @property
     def rows(self) -> int:
@@ -60,6 +63,13 @@ class PairedPredictions:
         sign = 1.0 if self.greater_is_better else -1.0
         better: NDArray[np.float64] = sign * ((shares * self.values).sum(axis=1) - self.values[:, self.default])
         return better
+
+    def measure(self, output: NDArray[Any]) -> NDArray[np.float64]:
+        """The metric by row (n,) of another output of the same rows, such as a combination of the versions'."""
+        if self.task == "classification" and output.ndim == 2:
+            codes = class_codes(self.target, self.classes)
+            return row_metrics.classification_values(self.metric, codes, output)
+        return row_metrics.row_values(self.metric, self.target, output, self.classes)
 
     def take(self, rows: NDArray[Any]) -> PairedPredictions:
         """A part of the rows (indices or a mask), all versions."""
@@ -101,6 +111,7 @@ class PairedPredictions:
             values=self.values[:, index],
             utility=self.utility[:, index],
             outputs=[self.outputs[i] for i in keep],
+            costs=None if self.costs is None else self.costs[index],
         )
 
 
@@ -162,6 +173,7 @@ def pair(
         outputs=[predictions[index].output[rows] for index in kept],
         columns={name: column[rows] for name, column in columns.items()},
         groups=None if ranking else first.groups,
+        classes=report.classes,
     ), unpaired
 
 

@@ -45,8 +45,11 @@ class Candidate:
         """What it takes, as the registry says, else as it was found in its files."""
         return self.version.signature or self.report.signature
 
-    def arm(self, share: float, load: float | None) -> Arm:
-        """The version as an arm with this part of the traffic, at `load` rows a second."""
+    def arm(self, share: float, load: float | None, work: float) -> Arm:
+        """The version as an arm that answers `share` of the traffic and runs for `work` of it.
+
+        `load` is in rows a second.
+        """
         version, report, cost = self.version, self.report, self.cost
         assert report.artifact_digest is not None
         assert report.backend is not None
@@ -63,7 +66,7 @@ class Candidate:
             signature=self.signature,
             share=share,
             resources=ArmResources(
-                cpu=load * share * cost.cpu if load is not None and cost.cpu is not None else None,
+                cpu=load * work * cost.cpu if load is not None and cost.cpu is not None else None,
                 memory=int(cost.memory) if cost.memory is not None else None,
                 gpu=cost.gpu or None,
                 gpu_memory=int(cost.gpu_memory) or None,

@@ -56,6 +56,8 @@ def evidence_of(registry: Registry, spec: PlanSpec, admission: Admission) -> Pai
     paired, unpaired = pair(reports, predictions, metric)
     for error in unpaired:
         admission.reject(error.version, error.code, str(error))
+    cost = {item.name: item.cost.cpu for item in admission.candidates}
+    paired.costs = np.array([cost[version] for version in paired.versions], dtype=np.float64)
     return paired
 
 

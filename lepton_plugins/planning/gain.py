@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from lepton_plugins.errors import Infeasible
 from lepton_plugins.records.plan import Gain, PolicyDocument
-from lepton_plugins.routing.policy import Batch, Choice, CompiledPolicy, Proposal, SelectionPolicy
+from lepton_plugins.routing.policy import Batch, Choice, CompiledPolicy, Proposal, SelectionPolicy, settled
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
@@ -34,8 +34,45 @@ def compiled(
     return policy(document, made.files, arms, list(arms).index(default))
 
 
-def answer(policy: SelectionPolicy, paired: PairedPredictions) -> Choice:
-    """What a served policy does with the evaluation rows; features that they lack count as missing."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a served policy does with the evaluation rows.
+
+    `better` (rows,) is how much better the metric is than the default's; `work` (rows, versions of the evidence)
+    which part of each row every version is asked for.
+    """
+
+    choice: Choice
+    better: Floats
+    work: Floats
+
+
+def answered(policy: SelectionPolicy, paired: PairedPredictions) -> Answered:
+    """The evaluation rows as the policy would answer them; features that they lack count as missing."""
+    choice = _choice(policy, paired)
+    place = [paired.versions.index(arm) if arm in paired.versions else -1 for arm in policy.arms]
+    if policy.consults:
+        work = np.zeros((paired.rows, len(paired.versions)))
+
+        def run(arm: int, rows: NDArray[np.intp] | None) -> NDArray[Any]:
+            work[slice(None) if rows is None else rows, place[arm]] = 1.0
+            output = paired.outputs[place[arm]]
+            return output if rows is None else output[rows]
+
+        made = policy.consult(paired.rows, run)
+        assert made is not None
+        sign = 1.0 if paired.greater_is_better else -1.0
+        better = sign * (paired.measure(made.values) - paired.values[:, paired.default])
+        return Answered(settled(made, len(policy.arms)), better, work)
+    shares = np.zeros((paired.rows, len(paired.versions)))
+    propensities = choice.propensities
+    for column, index in enumerate(place):
+        if index >= 0:
+            shares[:, index] = propensities[:, column]
+    return Answered(choice, paired.improvement(shares), shares)
+
+
+def _choice(policy: SelectionPolicy, paired: PairedPredictions) -> Choice:
     context = {
         name: paired.columns[name] if name in paired.columns else np.full(paired.rows, None, dtype=object)
         for name in policy.features
@@ -97,12 +134,14 @@ def cross_fitted_gain(
     count = int(units.max()) + 1
     if count < 2 * folds:
         return None
-    paired = replace(paired, outputs=[np.zeros((paired.rows, 0))] * len(paired.versions))  # Nobody needs them again.
+    if not policy.consults:
+        # Nobody needs them again.
+        paired = replace(paired, outputs=[np.zeros((paired.rows, 0))] * len(paired.versions))
     fold = (np.random.default_rng(paired.seed).permutation(count) % folds)[units]
-    better = np.zeros(paired.rows)
+    better, work = np.zeros(paired.rows), np.zeros(paired.values.shape)
     for number in range(folds):
         here = fold == number
-        better[here] = _measured(kind, policy, params, paired.take(~here), paired.take(here), allocate)
+        better[here], work[here] = _measured(kind, policy, params, paired.take(~here), paired.take(here), allocate)
     better *= kept
     mean = float((weights * better).mean())
     chosen = float((weights * whole).mean()) * kept
@@ -118,7 +157,19 @@ def cross_fitted_gain(
         level=level,
         method=method if paired.groups is None else f"{method} clustered by group",
         n=paired.rows,
+        relative_time=_relative_time(paired, (weights[:, None] * work).mean(axis=0), kept),
     )
+
+
+def _relative_time(paired: PairedPredictions, work: Floats, kept: float) -> float | None:
+    """Model time for `work` (versions,) rows of each version, as a part of the default's for one."""
+    if paired.costs is None or not paired.costs[paired.default] > 0:
+        return None
+    used = work > 0
+    if not np.isfinite(paired.costs[used]).all():
+        return None
+    ratio = float(work[used] @ paired.costs[used] / paired.costs[paired.default])
+    return float(f"{kept * ratio + 1 - kept:.6g}")
 
 
 def _measured(
@@ -128,12 +179,14 @@ def _measured(
     train: PairedPredictions,
     test: PairedPredictions,
     allocate: Allocate,
-) -> Floats:
+) -> tuple[Floats, Floats]:
     proposal = policy.propose(params, train)
     try:
         shares = None if proposal is None else allocate(proposal)
     except Infeasible:
-        return np.zeros(test.rows)  # The traffic of these folds just misses the budget: the default answers.
+        # The traffic of these folds just misses the budget: the default answers.
+        return np.zeros(test.rows), np.tile(np.arange(len(test.versions)) == test.default, (test.rows, 1)).astype(float)
     made = policy.compile(params, train, proposal, shares, train.versions, None)
     served = compiled(kind, policy, params, made, train.versions, train.versions[train.default])
-    return test.improvement(answer(served, test).propensities)
+    found = answered(served, test)
+    return found.better, found.work

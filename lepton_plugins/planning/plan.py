@@ -129,23 +129,27 @@ class _Planning:
         shares = None if solution is None else solution.shares
         made = policy.compile(self.params, paired, proposal, shares, names, self._previous())
         served = gains.compiled(spec.policy.kind, policy, self.params, made, names, self.default)
-        answer = gains.answer(served, paired)
+        found = gains.answered(served, paired)
+        answer = found.choice
         self._check_traffic(answer)
         weights = gains.row_weights(answer.segments, answer.cells, spec.objective.traffic)
         parts = self._shares(answer, weights)
         arm_shares = dict(zip(names, parts.tolist(), strict=True))
+        # What arms run for: more than they answer, where several are asked for one row.
+        work = dict(zip(paired.versions, (weights @ found.work / weights.sum()).tolist(), strict=True))
         if proposal is None:
             # The policy decided by itself: whoever it never chooses isn't worth loading.
             needed = allocator.required | set(made.runs)
-            kept = [item for item in chosen if arm_shares[item.name] > 0 or item.name in needed]
+            kept = [item for item in chosen if work.get(item.name, 0.0) > 0 or item.name in needed]
             kept += [item for item in allocator.idle if item not in kept]
             if len(kept) < len(chosen):
                 chosen = [item for item in chosen if item in kept]
                 names = [item.name for item in chosen]
                 made = policy.compile(self.params, paired, None, None, names, self._previous())
                 served = gains.compiled(spec.policy.kind, policy, self.params, made, names, self.default)
-                answer = gains.answer(served, paired)
-            allocation = Allocation(solver="none", status="fixed", used=allocator.check_fixed(arm_shares, chosen))
+                found = gains.answered(served, paired)
+                answer = found.choice
+            allocation = Allocation(solver="none", status="fixed", used=allocator.check_fixed(work, chosen))
         else:
             assert solution is not None
             allocation = Allocation(
@@ -164,7 +168,7 @@ class _Planning:
             paired,
             lambda proposal: allocator.solve(proposal, folds=gains.FOLDS).shares,
             weights,
-            whole=paired.improvement(self._in_evidence(answer.propensities, names)),
+            whole=found.better,
             kept=1.0 - spec.around.holdout,
         )
         warnings = [*self.admission.warnings, *(proposal.warnings if proposal is not None else ())]
@@ -178,7 +182,7 @@ class _Planning:
             signature=with_context(
                 union(item.signature for item in chosen), served.features, paired.columns, self._key
             ),
-            arms=tuple(self._arm(item, arm_shares[item.name]) for item in chosen),
+            arms=tuple(self._arm(item, arm_shares[item.name], work.get(item.name, 0.0)) for item in chosen),
             default=self.default,
             policy=_document(served, made),
             around=spec.around,
@@ -193,7 +197,7 @@ class _Planning:
             spec=spec,
         )
         served.check(plan)
-        routes = any(share > 0 and version != self.default for version, share in arm_shares.items())
+        routes = any(part > 0 and version != self.default for version, part in work.items())
         return PlannedDeployment(
             plan=plan,
             files=dict(made.files),
@@ -233,18 +237,11 @@ class _Planning:
         shares: NDArray[np.float64] = cells @ answer.vectors
         return shares
 
-    def _in_evidence(self, propensities: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-        """Propensities (rows, arms) by the versions of the evidence, (rows, versions)."""
-        shares = np.zeros((len(propensities), len(self.paired.versions)))
-        for column, version in enumerate(names):
-            if version in self.paired.versions:
-                shares[:, self.paired.versions.index(version)] = propensities[:, column]
-        return shares
-
-    def _arm(self, candidate: Candidate, share: float) -> Arm:
+    def _arm(self, candidate: Candidate, share: float, work: float) -> Arm:
         holdout = self.spec.around.holdout
-        part = (1 - holdout) * share + (holdout if candidate.name == self.default else 0.0)
-        return candidate.arm(_figure(part), self.spec.resources.load)
+        held = holdout if candidate.name == self.default else 0.0
+        parts = [_figure((1 - holdout) * part + held) for part in (share, work)]
+        return candidate.arm(parts[0], self.spec.resources.load, parts[1])
 
     def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:
         idle = [item for item in self.admission.candidates if item not in chosen]

@@ -150,6 +150,8 @@ def verdict_of(gain: Gain | None, default: str, *, routes: bool) -> str:
     if gain is None:
         return f"Whether this is better than version {default} alone wasn't measured."
     text = f"Expected against version {default} alone, positive is better: {gain_text(gain)} ({gain.n:,} rows)."
+    if gain.relative_time is not None and abs(gain.relative_time - 1) >= 0.005:
+        text += f" Model time a row: {gain.relative_time:.3g} of version {default}'s."
     if gain.low is not None and gain.low > 0:
         return text
     if gain.high is not None and gain.high < 0:

@@ -80,6 +80,8 @@ class Gain(Record):
     level: float = 0.95
     method: str
     n: int
+    relative_time: float | None = None
+    """Model time a row as a part of the default arm's, cross-fitted too; None where it wasn't measured."""
 
 
 class Allocation(Record):

@@ -15,6 +15,7 @@ from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, Reque
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.loaded_arm import LoadedArm, broken_rows, take
+from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.time_limit import TimeLimit
 
 logger = logging.getLogger("lepton_plugins.routing")
@@ -73,6 +74,37 @@ class Answerer:
         if all(part.error is None for part in parts):
             return Answer(_assemble(parts, rows), arms, None)
         return self._repaired(parts, arms, columns, rows)
+
+    def consult(self, policy: SelectionPolicy, columns: Columns, rows: int) -> tuple[Answer, Consulted | None]:
+        """All rows as a policy makes their answers of several arms'; None where no arm that it asked could answer.
+
+        Then, and for single rows that stay without an answer, the fallback answers.
+        """
+        failed: dict[int, _Part] = {}
+
+        def run(arm: int, index: NDArray[np.intp] | None) -> NDArray[Any] | None:
+            chunk = columns if index is None else take(columns, index)
+            part = self._run(arm, index, chunk, rows if index is None else len(index))
+            if part.error is not None:
+                failed[arm] = part
+            return part.values
+
+        made = policy.consult(rows, run)
+        if made is None:
+            part = next(iter(failed.values()))
+            other, values = self._fall_back(part, columns, rows)
+            return Answer(values, np.full(rows, other), [error_code(part.error)] * rows), None
+        values, served = made.values, made.served
+        causes = [None if arm < 0 else error_code(failed[arm].error) for arm in made.failed.tolist()]
+        broken = broken_rows(values, rows)
+        if broken is not None:
+            index = np.flatnonzero(broken)
+            part = failed[int(made.failed[index[0]])]
+            other, repaired = self._fall_back(part, take(columns, index), len(index))
+            values, served = values.copy(), served.copy()
+            values[index], served[index] = repaired, other
+        self._counters.add(fallback=int((made.failed >= 0).sum()) - (0 if broken is None else int(broken.sum())))
+        return Answer(values, served, causes if failed else None), made
 
     def close(self) -> None:
         if self._limit is not None:
@@ -161,6 +193,18 @@ class OutputMixed(LeptonError):
 def error_code(error: Exception | None) -> str:
     """The stable code of an error; a model's own exceptions are all `model_failed`."""
     return error.code if isinstance(error, LeptonError) else ModelFailed.code
+
+
+def together(answers: Sequence[tuple[NDArray[np.intp], Answer]], rows: int) -> Answer:
+    """One answer of several, each for its own rows."""
+    served = np.empty(rows, dtype=np.intp)
+    causes: list[str | None] = [None] * rows
+    for index, answer in answers:
+        served[index] = answer.served
+        for row, cause in zip(index.tolist(), answer.causes or (), strict=False):
+            causes[row] = cause
+    values = _assemble([_Part(-1, index, answer.values, None, None) for index, answer in answers], rows)
+    return Answer(values, served, causes if any(causes) else None)
 
 
 def _assemble(parts: list[_Part], rows: int) -> NDArray[Any]:

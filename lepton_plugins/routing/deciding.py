@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import Forbidden, VersionNotFound
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.inputs import fit_column
-from lepton_plugins.routing.policy import Batch, RowChoice, SelectionPolicy
+from lepton_plugins.routing.policy import Batch, Consulted, RowChoice, SelectionPolicy, settled
 from lepton_plugins.routing.slots import Slots, holdout_rows, in_holdout
 from lepton_plugins.routing.store import plain
 
@@ -32,6 +32,14 @@ class Decided:
     draws: NDArray[np.uint64]
     keys: Sequence[str | None] | None
     held: int = 0
+
+    @property
+    def free(self) -> NDArray[np.intp] | None:
+        """The rows that aren't held out; None where all are free."""
+        if not self.held:
+            return None
+        held = np.array([reason == HOLDOUT for reason in self.reasons])
+        return np.flatnonzero(~held[self.cells])
 
 
 class Decider:
@@ -134,6 +142,21 @@ class Decider:
         if self._holdout:
             self._hold_out(decided)
         return decided
+
+    def settle(self, decided: Decided, made: Consulted, rows: NDArray[np.intp] | None) -> None:
+        """Put in what the policy made of several arms' answers, for all rows or these."""
+        choice = settled(made, len(self.versions))
+        cells = len(decided.reasons)
+        index = slice(None) if rows is None else rows
+        decided.arms = decided.arms.copy()
+        decided.cells = decided.cells.copy()
+        decided.arms[index] = choice.arms
+        decided.cells[index] = choice.cells + cells
+        decided.vectors = np.concatenate(
+            [decided.vectors, self._mixed(choice.vectors) if self._holdout else choice.vectors]
+        )
+        decided.reasons = [*decided.reasons, *choice.reasons]
+        decided.segments = [*decided.segments, *choice.segments]
 
     def first_key(self, columns: Mapping[str, NDArray[Any]], keys: Iterable[Any] | None) -> Any:
         """The key of the first row: passed along, or in the sticky column."""

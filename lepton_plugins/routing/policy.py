@@ -92,6 +92,21 @@ class Consulted:
     failed: NDArray[np.intp]
 
 
+def settled(made: Consulted, arms: int) -> Choice:
+    """The choice that an answer of several arms amounts to: given the answers it was certain."""
+    codes, cells = np.unique(made.cells * arms + made.arms, return_inverse=True)
+    own, arm = np.divmod(codes, arms)
+    vectors = np.zeros((len(codes), arms))
+    vectors[np.arange(len(codes)), arm] = 1.0
+    return Choice(
+        made.arms,
+        cells.astype(np.intp),
+        vectors,
+        [made.reasons[cell] for cell in own.tolist()],
+        [made.segments[cell] for cell in own.tolist()],
+    )
+
+
 class Candidate(Record):
     """One arm in an explanation: its score in the policy's own terms and why it won or lost."""
 

@@ -17,14 +17,14 @@ from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.routing.answering import Answer, Answerer
+from lepton_plugins.routing.answering import Answer, Answerer, together
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.deciding import Decided, Decider
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
-from lepton_plugins.routing.loaded_arm import LoadedArm
+from lepton_plugins.routing.loaded_arm import LoadedArm, take
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
 from lepton_plugins.routing.opening import load_models, load_policy
 from lepton_plugins.routing.policy import SelectionPolicy
@@ -65,6 +65,7 @@ class Router:
         self._digest = plan.digest
         self._decider = Decider(plan, policy)
         self._versions = self._decider.versions
+        self._consults = policy.consults
         self.classes = plan.classes or _known_classes(models, self._decider.default)
 
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
@@ -152,7 +153,7 @@ class Router:
         if request is None:
             request = REQUEST_IDS.new()
         forced = self._decider.forced(version, may_force) if version is not None else None
-        if rows == 1 and forced is None:
+        if rows == 1 and forced is None and not self._consults:
             return self._one(checked, keys, request)
         return self._many(checked, rows, keys, forced, request)
 
@@ -212,7 +213,10 @@ class Router:
             decided, context = decider.whole(columns, rows, keys, request)
         else:
             decided, context = decider.rows(columns, rows, keys, request)
-        answer = self._answerer.many(decided.arms, columns, rows)
+        if self._consults and forced is None:
+            answer = self._consulted(decided, columns, rows)
+        else:
+            answer = self._answerer.many(decided.arms, columns, rows)
         if decided.held:
             self.counters.add(holdout=decided.held)
         shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
@@ -220,6 +224,23 @@ class Router:
         if self.log is not None:
             self.log.append(block)
         return Prediction(answer.values, block, self.classes)
+
+    def _consulted(self, decided: Decided, columns: Columns, rows: int) -> Answer:
+        """The answers that the policy makes of several arms'; `decided` becomes what that amounts to."""
+        free = decided.free
+        if free is None:
+            answer, made = self._answerer.consult(self._decider.policy, columns, rows)
+            if made is not None:
+                self._decider.settle(decided, made, None)
+            return answer
+        held = np.setdiff1d(np.arange(rows), free)
+        parts = [(held, self._answerer.many(decided.arms[held], take(columns, held), len(held)))]
+        if len(free):
+            answer, made = self._answerer.consult(self._decider.policy, take(columns, free), len(free))
+            parts.append((free, answer))
+            if made is not None:
+                self._decider.settle(decided, made, free)
+        return together(parts, rows)
 
     def _block(
         self,
@@ -302,6 +323,11 @@ class Router:
             raise RequestInvalid(f"Found decisions of the plan {block.plan[:19]}…", expected=f"{self._digest[:19]}…")
         if block.forced:
             return block.chosen
+        if self._consults:
+            raise RequestInvalid(
+                f"Found decisions of the policy {self.plan.policy.kind}, which chooses by what versions answer",
+                expected="the rows themselves: predict them again",
+            )
         return self._decider.replay(block.context, block.draws).arms
 
     # --- feedback, life --------------------------------------------------------------------

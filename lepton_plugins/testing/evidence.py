@@ -71,4 +71,6 @@ def paired_predictions(
         outputs=outputs,
         columns=table,
         seed=seed,
+        classes=("0", "1"),
+        costs=np.array([1e-5 * (index + 1) for index in range(len(versions))]),
     )

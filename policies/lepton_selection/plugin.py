@@ -10,6 +10,16 @@ from lepton_plugins.records.plugin import PolicyOffer
 def lepton_policies() -> list[PolicyOffer]:
     return [
         PolicyOffer(
+            name="cascade",
+            summary="The cheap version first; rows that it isn't sure of go on to the next",
+            target="lepton_selection.cascade:Cascade",
+        ),
+        PolicyOffer(
+            name="ensemble",
+            summary="All members' answers together: mean, weighted, stacked or by vote",
+            target="lepton_selection.ensemble:Ensemble",
+        ),
+        PolicyOffer(
             name="rules",
             summary="The version of the first rule that holds, conditions in CEL on columns and headers",
             target="lepton_selection.rules:Rules",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lepton_plugins.evaluation.paired import PairedPredictions
-from lepton_plugins.planning.gain import answer, compiled, cross_fitted_gain, row_weights
+from lepton_plugins.planning.gain import answered, compiled, cross_fitted_gain, row_weights
 from lepton_plugins.records.report import Dataset
 from lepton_selection.segment_best import SegmentBest, SegmentBestParams
 
@@ -57,7 +57,7 @@ def simulate(truth: np.ndarray, rows: int, tries: int, groups: np.ndarray | None
             served.arms.index(served.arms[served.choose_one({"segment": s}, 0).arm]) for s in range(truth.shape[1])
         ]
         true = float(np.mean([truth[arm, s] - truth[0, s] for s, arm in enumerate(answers)]))
-        whole = paired.improvement(answer(served, paired).propensities)
+        whole = paired.improvement(answered(served, paired).choice.propensities)
         gain = cross_fitted_gain("segment_best", SegmentBest, PARAMS, paired, best, np.ones(rows), whole)
         found.append((gain.value, true, gain.low, gain.high))
     return np.array(found)

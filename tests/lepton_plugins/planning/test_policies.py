@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lepton_plugins.errors import RuleInvalid
+from lepton_plugins.errors import PolicyUnfit, RuleInvalid
 from lepton_plugins.planning.plan import make_plan
 from lepton_plugins.planning.spec_file import parse_spec
+from lepton_plugins.records.report import BatchLatency
 
 
 def planned(world, kind, params, **spec):
@@ -50,3 +51,45 @@ def test_rules_are_checked_against_the_signature(split_world, when, said):
         ruled(split_world, {"when": when, "use": 2})
     assert said in str(error.value)
     assert "policy.params.rules.0.when" in str(error.value)
+
+
+def test_a_cascade_keeps_quality_for_less_time(world):
+    world.add("1", 0.6, aliases=("champion",), latency=latency(1000))
+    world.add("2", 1.0, latency=latency(100))
+    found = planned(world, "cascade", {"stages": [1, 2], "quality": 0.98}, default="2")
+    plan = found.plan
+    assert [arm.version for arm in plan.arms] == ["1", "2"]
+    first, second = (arm.share for arm in plan.arms)
+    assert first + second == pytest.approx(1)
+    # Version 1 runs for every row, version 2 for what is left.
+    assert plan.gain.relative_time == pytest.approx(0.1 + second, abs=0.05)
+    assert plan.gain.relative_time < 0.9
+    assert "Model time a row: 0." in found.verdict
+    assert {item.reason.partition(":")[0] for item in found.segments} == {"stage 1 of 2", "stage 2 of 2"}
+
+
+def test_a_cascades_cpu_is_what_its_stages_run_for(world):
+    world.add("1", 0.6, latency=latency(1000))
+    world.add("2", 1.0, latency=latency(100), aliases=("champion",))
+    budget = {"budget": {"cpu": 4}, "load": "100/s"}
+    plan = planned(world, "cascade", {"stages": [1, 2], "budget": 0.5}, resources=budget).plan
+    assert plan.arm("1").resources.cpu == pytest.approx(0.1)
+    assert plan.allocation.used["cpu"] == pytest.approx(0.1 + plan.arm("2").share, abs=0.01)
+
+
+def test_a_cascade_refuses_a_request_as_a_whole(split_world):
+    with pytest.raises(PolicyUnfit, match="per: request"):
+        planned(split_world, "cascade", {"stages": [1, 2]}, per="request")
+
+
+def test_an_ensemble_states_what_it_gains(split_world):
+    found = planned(split_world, "ensemble", {"how": "stacked", "members": [1, 2]})
+    assert [arm.version for arm in found.plan.arms] == ["1", "2"]
+    assert found.plan.gain.low > 0
+    assert found.plan.gain.relative_time == pytest.approx(2)
+    with pytest.raises(PolicyUnfit, match="output: label"):
+        planned(split_world, "ensemble", {"members": [1, 2]}, output="label")
+
+
+def latency(rows_per_second):
+    return (BatchLatency(batch_size=1, p50_ms=1, p95_ms=2, p99_ms=4, rows_per_second=rows_per_second),)

@@ -1,0 +1,258 @@
+"""`cascade`: the cheap version first; rows that it isn't sure of go on to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, field_validator
+
+from lepton_plugins.errors import ArmMissing, PolicyUnfit
+from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
+from lepton_plugins.records.record import Record, VersionNumber
+from lepton_plugins.routing.policy import (
+    Batch,
+    Candidate,
+    Choice,
+    CompiledPolicy,
+    Consulted,
+    Proposal,
+    RowChoice,
+    Run,
+    SelectionPolicy,
+)
+from lepton_selection.confidence import Calibration, calibrate
+from lepton_selection.thresholds import ALWAYS, NEVER, thresholds
+
+if TYPE_CHECKING:
+    from lepton_plugins.evaluation.paired import PairedPredictions
+
+_MOST = 4
+_Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class CascadeParams(Record):
+    """Parameters of `cascade`."""
+
+    stages: Annotated[
+        tuple[VersionNumber, ...],
+        Field(max_length=_MOST, description="Versions, cheapest first; absent: every one that beats all cheaper ones."),
+    ] = ()
+    quality: Annotated[
+        float | None, Field(gt=0, description="Least utility, as a part of the best stage's alone; then the cheapest.")
+    ] = None
+    budget: Annotated[
+        float | None, Field(gt=0, description="Most cost, as a part of the last stage's alone; then the best.")
+    ] = None
+    cost: Annotated[
+        dict[VersionNumber, _Cost], Field(description="Cost of a row by version; absent: the measured model time.")
+    ] = {}
+
+    @field_validator("stages")
+    @classmethod
+    def _each_once(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(stages)) != len(stages) or len(stages) == 1:
+            raise ValueError(f"found {list(stages)}, expected two to {_MOST} versions, each once")
+        return stages
+
+
+class Cascade(SelectionPolicy):
+    """A row is answered by the first version that is sure enough of it; the last one answers what is left.
+
+    Sure: the calibrated probability that its likeliest class is right (`confidence`). The thresholds are those of
+    the evaluation predictions with the best utility, the least cost for `quality` or the best utility for `budget`.
+    """
+
+    Params: ClassVar[type[BaseModel]] = CascadeParams
+    consults = True
+
+    def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
+        super().__init__(document, files, arms, default)
+        stages = document.document["stages"]
+        self._names = [stage["version"] for stage in stages]
+        self._stages = [self.arms.index(name) for name in self._names]
+        self._thresholds = [stage.get("threshold", NEVER) for stage in stages]
+        self._calibrations = [Calibration(*stage["calibration"]) for stage in stages[:-1]]
+        self._reasons = [self._reason(stage) for stage in range(len(stages))]
+        first = self._stages[0]
+        self._vector = tuple(np.eye(len(self.arms))[first].tolist())
+        entry = self._reasons[0] if len(stages) == 1 else f"stage 1 of {len(stages)}: {self._bar(0)}"
+        self._first = RowChoice(first, self._vector, entry, None)
+
+    # --- planning --------------------------------------------------------------------------
+
+    @classmethod
+    def compile(
+        cls,
+        params: BaseModel,
+        paired: PairedPredictions,
+        proposal: Proposal | None,
+        shares: NDArray[np.float64] | None,
+        arms: Sequence[str],
+        previous: PolicyDocument | None,
+    ) -> CompiledPolicy:
+        assert isinstance(params, CascadeParams)
+        if paired.task != "classification" or any(output.ndim != 2 for output in paired.outputs):
+            raise PolicyUnfit("cascade", f"a {paired.task} without probabilities", "versions that give probabilities")
+        for version in params.stages:
+            if version not in arms or version not in paired.versions:
+                raise ArmMissing(version, "policy.params.stages", arms)
+        able = [version for version in paired.versions if version in arms]
+        costs = _costs(params, paired, params.stages or able)
+        stages = list(params.stages) or _worthwhile(paired, costs, able)
+        fitted = _fitted(params, paired, costs, stages)
+        return CompiledPolicy(document={"stages": fitted}, runs=tuple(stage["version"] for stage in fitted))
+
+    def check(self, plan: DeploymentPlan) -> None:
+        if plan.output != "proba":
+            raise PolicyUnfit("cascade", f"output: {plan.output}", "output: proba, which tells how sure a version is")
+        if plan.per == "request":
+            raise PolicyUnfit("cascade", "per: request", "per: row; the rows of one request are answered by stage")
+
+    # --- serving ---------------------------------------------------------------------------
+
+    def choose(self, batch: Batch) -> Choice:
+        arms = np.full(batch.rows, self._first.arm, dtype=np.intp)
+        vectors = np.asarray([self._vector])
+        return Choice(arms, np.zeros(batch.rows, dtype=np.intp), vectors, [self._first.reason], [None])
+
+    def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
+        return self._first
+
+    def consult(self, rows: int, run: Run) -> Consulted | None:
+        count = len(self._stages)
+        values: NDArray[Any] | None = None
+        arms = np.full(rows, self._stages[0], dtype=np.intp)
+        served, failed = arms.copy(), np.full(rows, -1, dtype=np.intp)
+        cells = np.zeros(rows, dtype=np.intp)
+        here: NDArray[np.intp] | None = None
+        for stage, arm in enumerate(self._stages):
+            index = np.arange(rows) if here is None else here
+            output = run(arm, here)
+            good = np.zeros(len(index), dtype=bool) if output is None else np.isfinite(output).all(axis=1)
+            if output is not None:
+                if values is None:
+                    values = np.full((rows, output.shape[1]), np.nan, dtype=output.dtype)
+                values[index[good]] = output[good]
+                served[index[good]] = arm
+                cells[index[good]] = stage
+            lost = index[~good]
+            arms[index] = np.where(failed[index] < 0, arm, arms[index])
+            failed[lost] = np.where(failed[lost] < 0, arm, failed[lost])
+            if stage == count - 1:
+                break
+            go = ~good
+            if output is not None and good.any():
+                sure = self._calibrations[stage].confidence(output)
+                go |= ~(sure >= self._thresholds[stage])
+            here = index[go]
+            if not len(here):
+                break
+        if values is None:
+            return None
+        cells += count * (failed >= 0)
+        reasons = [*self._reasons, *(f"{reason}; another stage failed" for reason in self._reasons)]
+        return Consulted(values, arms, served, cells, reasons, [None] * len(reasons), failed)
+
+    def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
+        shown = []
+        for index, arm in enumerate(self.arms):
+            if index not in self._stages:
+                reason, share = "no stage", None
+            else:
+                stage = self._stages.index(index)
+                share = self.document.document["stages"][stage]["share"]
+                reason = f"stage {stage + 1}: {self._bar(stage)} ({100 * share:.3g} % of the evaluated rows)"
+            shown.append(Candidate(version=arm, score=share, propensity=self._vector[index], reason=reason))
+        return shown
+
+    def _bar(self, stage: int) -> str:
+        if stage == len(self._stages) - 1:
+            return "answers what is left"
+        return f"answers where at least {100 * self._thresholds[stage]:.3g} % sure"
+
+    def _reason(self, stage: int) -> str:
+        count = len(self._stages)
+        if count == 1:
+            return "the only stage worth running"
+        text = f"stage {stage + 1} of {count}"
+        if stage == 0:
+            return f"{text}: at least {100 * self._thresholds[0]:.3g} % sure"
+        return f"{text}: version {self._names[stage - 1]} less than {100 * self._thresholds[stage - 1]:.3g} % sure"
+
+
+def _costs(params: CascadeParams, paired: PairedPredictions, names: Sequence[str]) -> dict[str, float]:
+    measured = dict(zip(paired.versions, [] if paired.costs is None else paired.costs.tolist(), strict=False))
+    costs = {name: params.cost.get(name, measured.get(name, float("nan"))) for name in names}
+    unknown = [name for name, cost in costs.items() if not cost > 0]
+    if unknown:
+        found = f"no cost of version {', '.join(unknown)}"
+        raise PolicyUnfit("cascade", found, "policy.params.cost, or a report with its throughput")
+    if params.cost and set(params.cost) < set(names):
+        missing = ", ".join(name for name in names if name not in params.cost)
+        raise PolicyUnfit("cascade", f"policy.params.cost without version {missing}", "the cost of all or of none")
+    return costs
+
+
+def _worthwhile(paired: PairedPredictions, costs: Mapping[str, float], able: Sequence[str]) -> list[str]:
+    """By cost, those that beat all cheaper ones; the best of them where there are too many."""
+    mean = dict(zip(paired.versions, paired.utility.mean(axis=0).tolist(), strict=True))
+    stages: list[str] = []
+    for name in sorted(able, key=lambda name: (costs[name], -mean[name])):
+        if not stages or mean[name] > mean[stages[-1]]:
+            stages.append(name)
+    return stages if len(stages) <= _MOST else [stages[0], *stages[1 - _MOST :]]
+
+
+def _fitted(
+    params: CascadeParams, paired: PairedPredictions, costs: Mapping[str, float], stages: Sequence[str]
+) -> list[dict[str, Any]]:
+    from lepton_plugins.evaluation.labels import class_codes
+
+    place = [paired.versions.index(name) for name in stages]
+    truth = class_codes(paired.target, paired.classes)
+    calibrations = [
+        calibrate(paired.outputs[index], paired.outputs[index].argmax(axis=1) == truth) for index in place[:-1]
+    ]
+    confidence = [
+        calibration.confidence(paired.outputs[index])
+        for calibration, index in zip(calibrations, place[:-1], strict=True)
+    ]
+    utility = paired.utility[:, place]
+    chosen: tuple[float, ...] = ()
+    if len(stages) > 1:
+        tried = thresholds(confidence, utility, [costs[name] for name in stages])
+        alone = utility.mean(axis=0)
+        least = None if params.quality is None else float(alone.max()) * params.quality
+        most = None if params.budget is None else params.budget * costs[stages[-1]]
+        found = tried.best(utility=least, cost=most)
+        if found is None:
+            raise PolicyUnfit(
+                "cascade",
+                f"no thresholds with quality {params.quality} within budget {params.budget}",
+                f"less: the best within this budget has {_best_within(tried, most, alone)}",
+            )
+        chosen = found
+    fitted: list[dict[str, Any]] = []
+    left = np.ones(paired.rows, dtype=bool)
+    for number, name in enumerate(stages):
+        bar = chosen[number] if number < len(chosen) else NEVER
+        if bar >= ALWAYS:
+            continue  # Nothing would stay here: a stage that only costs.
+        stays = left if number == len(stages) - 1 else left & (confidence[number] >= bar)
+        entry: dict[str, Any] = {"version": name, "share": float(f"{stays.mean():.6g}")}
+        left = left & ~stays
+        fitted.append(entry)
+        if not left.any() or number == len(stages) - 1:
+            break
+        entry |= {"threshold": bar, "calibration": list(calibrations[number])}
+    return fitted
+
+
+def _best_within(tried: Any, most: float | None, alone: NDArray[np.float64]) -> str:
+    within = tried.utility if most is None else tried.utility[tried.cost <= most * (1 + 1e-9)]
+    if not within.size:
+        return "no utility: the first stage alone costs more"
+    return f"quality {float(within.max()) / float(alone.max()):.4g}"

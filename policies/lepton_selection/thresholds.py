@@ -1,0 +1,87 @@
+"""Choosing a cascade's thresholds: every combination of quantiles, evaluated by cumulated histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: Cut points of the confidence at each stage but the last, by the number of stages.
+_CUTS = {2: 200, 3: 60, 4: 24}
+#: A threshold that no confidence is below, and one that every confidence is.
+NEVER, ALWAYS = 0.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Every combination: mean utility and cost a row, shape (choices at stage 1, choices at stage 2, …)."""
+
+    choices: Sequence[Floats]
+    utility: Floats
+    cost: Floats
+
+    def best(self, *, utility: float | None = None, cost: float | None = None) -> tuple[float, ...] | None:
+        """The cheapest of at least this utility, or the best of at most this cost, or simply the best.
+
+        Ties go to the cheaper, or the better, and then to the lower thresholds. None where nothing will do.
+        """
+        allowed = np.ones(self.utility.shape, dtype=bool)
+        if utility is not None:
+            allowed &= self.utility >= utility - 1e-12
+        if cost is not None:
+            allowed &= self.cost <= cost * (1 + 1e-9)
+        if not allowed.any():
+            return None
+        first, second = (self.cost, -self.utility) if utility is not None else (-self.utility, self.cost)
+        order = np.lexsort((np.where(allowed, second, np.inf).ravel(), np.where(allowed, first, np.inf).ravel()))
+        place = np.unravel_index(int(order[0]), self.utility.shape)
+        return tuple(float(choice[i]) for choice, i in zip(self.choices, place, strict=True))
+
+
+def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[float]) -> Thresholds:
+    """All thresholds of a cascade of k stages.
+
+    `confidence` is (rows,) for each stage but the last, `utility` (rows, k), `costs` of a row at each stage. A row goes
+    on from a stage where its confidence there is below the threshold.
+    """
+    rows, stages = utility.shape
+    cuts = [_cuts(values, _CUTS[stages]) for values in confidence]
+    bins = [np.searchsorted(own, values, side="right") for own, values in zip(cuts, confidence, strict=True)]
+    shape = tuple(len(own) + 1 for own in cuts)
+    flat = np.ravel_multi_index(bins, shape)
+    choices = [np.r_[NEVER, own, ALWAYS] for own in cuts]
+    total = np.zeros(tuple(len(own) for own in choices))
+    spent = np.zeros_like(total)
+    for stage in range(stages):
+        # Rows that come here, by the thresholds before; what they bring if they stay, and how many there are.
+        brought = _below(np.bincount(flat, weights=utility[:, stage], minlength=int(np.prod(shape))).reshape(shape))
+        counted = _below(np.bincount(flat, np.ones(rows), minlength=int(np.prod(shape))).reshape(shape))
+        later = tuple(slice(-1, None) for _ in range(stage + 1, stages - 1))
+        before = (slice(None),) * stage
+        if stage == stages - 1:
+            total += brought
+            spent += costs[stage] * counted
+        else:
+            total += brought[(*before, slice(-1, None), *later)] - brought[(*before, slice(None), *later)]
+            spent += costs[stage] * counted[(*before, slice(-1, None), *later)]
+    return Thresholds(choices, total / rows, spent / rows)
+
+
+def _below(histogram: Floats) -> Floats:
+    """Sums over the bins below each choice of thresholds: one longer than the histogram on every axis."""
+    for axis in range(histogram.ndim):
+        summed = np.cumsum(histogram, axis=axis)
+        nothing = np.zeros_like(np.take(summed, [0], axis=axis))
+        histogram = np.concatenate([nothing, summed], axis=axis)
+    return histogram
+
+
+def _cuts(values: Floats, count: int) -> Floats:
+    """Quantiles to five digits, each once: what is stored is what was tried."""
+    found = np.quantile(values, np.linspace(0, 1, count + 1)[1:-1])
+    cuts: Floats = np.unique(np.round(found, 5))
+    return cuts

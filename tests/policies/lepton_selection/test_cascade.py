@@ -1,0 +1,162 @@
+"""`cascade`: only uncertain rows go on, and the thresholds are the best there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lepton_plugins.errors import ArmMissing, PolicyUnfit
+from lepton_plugins.planning.gain import answered, compiled
+from lepton_plugins.testing.evidence import paired_predictions
+from lepton_plugins.testing.policy import PolicyContract
+from lepton_selection.cascade import Cascade, CascadeParams
+from lepton_selection.confidence import calibrate
+from lepton_selection.thresholds import thresholds
+
+COLUMNS = {"carrier": ["AA", "UA", "WN"]}
+
+
+class TestContract(PolicyContract):
+    policy = Cascade
+    params = {"stages": [1, 2, 3]}
+    columns = COLUMNS
+
+
+def evidence(rows=4000, seed=0, knowledge=(1.0, 4.0), costs=(1.0, 10.0)):
+    """A cheap version that knows a little and a dear one that knows much, of rows that differ in difficulty."""
+    rng = np.random.default_rng(seed)
+    target = rng.integers(2, size=rows)
+    ease = rng.exponential(1.0, rows)
+    outputs = []
+    for know in knowledge:
+        logits = 2 * (know * ease * (2 * target - 1) + rng.normal(0, 1.0, rows))  # Too sure of itself.
+        yes = 1 / (1 + np.exp(-logits))
+        outputs.append(np.stack([1 - yes, yes], axis=1))
+    made = paired_predictions(COLUMNS, [str(i + 1) for i in range(len(knowledge))], rows, seed)
+    values = np.stack([(output.argmax(axis=1) == target).astype(float) for output in outputs], axis=1)
+    return replace(
+        made,
+        metric="accuracy",
+        greater_is_better=True,
+        baseline=None,
+        values=values,
+        utility=values,
+        target=target,
+        outputs=outputs,
+        costs=np.array(costs),
+    )
+
+
+def fitted(paired, **params):
+    checked = CascadeParams.model_validate(params)
+    made = Cascade.compile(checked, paired, None, None, paired.versions, None)
+    return compiled("cascade", Cascade, checked, made, paired.versions, paired.versions[0]), made
+
+
+def test_confidence_is_calibrated():
+    paired = evidence(20_000)
+    right = paired.outputs[0].argmax(axis=1) == paired.target
+    sure = calibrate(paired.outputs[0], right).confidence(paired.outputs[0])
+    raw = paired.outputs[0].max(axis=1)
+    assert abs(sure.mean() - right.mean()) < 0.002
+    bins = np.digitize(sure, np.quantile(sure, np.linspace(0, 1, 11)[1:-1]))
+    gaps = [abs(sure[bins == b].mean() - right[bins == b].mean()) for b in range(10)]
+    raw_gaps = [abs(raw[bins == b].mean() - right[bins == b].mean()) for b in range(10)]
+    assert np.mean(gaps) < 0.03 < np.mean(raw_gaps)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 3))
+@settings(max_examples=20, deadline=None)
+def test_thresholds_are_those_of_trying_each(seed, stages):
+    rng = np.random.default_rng(seed)
+    rows, costs = 60, [1.0, 3.0, 9.0][:stages]
+    confidence = [np.round(rng.random(rows), 2) for _ in range(stages - 1)]
+    utility = rng.random((rows, stages))
+    found = thresholds(confidence, utility, costs)
+    for place in list(product(*(range(len(choice)) for choice in found.choices)))[:: 1 if stages == 2 else 97]:
+        left, total, spent = np.ones(rows, dtype=bool), 0.0, 0.0
+        for stage in range(stages):
+            spent += costs[stage] * left.sum()
+            stays = left.copy()
+            if stage < stages - 1:
+                stays &= confidence[stage] >= found.choices[stage][place[stage]]
+            total += utility[stays, stage].sum()
+            left &= ~stays
+        assert found.utility[place] == pytest.approx(total / rows)
+        assert found.cost[place] == pytest.approx(spent / rows)
+
+
+def test_the_cheapest_of_a_quality_and_the_best_of_a_budget():
+    paired = evidence()
+    alone = paired.utility.mean(axis=0)
+    for wanted, most in ((0.97, 0.6), (0.99, 0.8)):
+        policy, _ = fitted(paired, quality=wanted)
+        found = answered(policy, paired)
+        quality = (found.better + paired.values[:, 0]).mean()
+        assert quality >= wanted * alone.max()
+        cost = (found.work.mean(axis=0) * paired.costs).sum()
+        assert cost < most * paired.costs[1]
+    policy, _ = fitted(paired, budget=0.4)
+    found = answered(policy, paired)
+    assert (found.work.mean(axis=0) * paired.costs).sum() <= 0.4 * paired.costs[1] * (1 + 1e-9)
+    assert (found.better + paired.values[:, 0]).mean() > alone[0] + 0.5 * (alone[1] - alone[0])
+
+
+def test_held_out_rows_keep_the_quality():
+    policy, _ = fitted(evidence(8000, seed=1), quality=0.98)
+    fresh = evidence(20_000, seed=2)
+    found = answered(policy, fresh)
+    assert (found.better + fresh.values[:, 0]).mean() >= 0.97 * fresh.utility.mean(axis=0).max()
+
+
+def test_three_stages_drop_one_that_only_costs():
+    policy, made = fitted(evidence(knowledge=(1.0, 0.0, 4.0), costs=(1.0, 9.0, 10.0)), stages=[1, 2, 3], quality=0.98)
+    assert [stage["version"] for stage in made.document["stages"]] == ["1", "3"]
+    assert made.runs == ("1", "3")
+    assert policy.explain({})[1].reason == "no stage"
+
+
+def test_a_batch_answers_as_its_rows_and_only_uncertain_rows_go_on():
+    paired = evidence(300)
+    policy, _ = fitted(paired, quality=0.98)
+    asked = []
+
+    def run(arm, rows):
+        asked.append((arm, 300 if rows is None else len(rows)))
+        return paired.outputs[arm] if rows is None else paired.outputs[arm][rows]
+
+    made = policy.consult(300, run)
+    assert asked[0] == (0, 300)
+    assert asked[1] == (1, int((made.arms == 1).sum()))
+    for row in range(0, 300, 7):
+        one = policy.consult(1, lambda arm, rows, row=row: paired.outputs[arm][row : row + 1])
+        assert one.arms[0] == made.arms[row]
+        np.testing.assert_array_equal(one.values[0], made.values[row])
+        assert one.reasons[one.cells[0]] == made.reasons[made.cells[row]]
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "said"),
+    [
+        ({"stages": [1, 9]}, ArmMissing, "version 9"),
+        ({"cost": {"1": 1}}, PolicyUnfit, "without version 2"),
+        ({"quality": 1.5, "budget": 0.3}, PolicyUnfit, "the best within this budget has quality 0."),
+        ({"budget": 0.01}, PolicyUnfit, "the first stage alone costs more"),
+    ],
+)
+def test_what_cannot_be_is_told(params, error, said):
+    with pytest.raises(error) as told:
+        fitted(evidence(), **params)
+    assert said in str(told.value)
+
+
+def test_without_probabilities_or_costs():
+    with pytest.raises(PolicyUnfit, match="without probabilities"):
+        fitted(replace(evidence(), outputs=[np.zeros(4000)] * 2))
+    with pytest.raises(PolicyUnfit, match="no cost of version 1, 2"):
+        fitted(replace(evidence(), costs=None))
