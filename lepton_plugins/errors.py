@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lepton_plugins.records.plan import Gain
 
 
 class LeptonError(Exception):
@@ -576,7 +580,9 @@ class RuleInvalid(LeptonError):
     code = "rule_invalid"
 
     def __init__(self, number: int, source: str, problem: str, known: Iterable[str] | None = None) -> None:
-        listed = f" Known columns: {_shown(known)}; keep others with: lepton evaluate … --context NAME." if known else ""
+        listed = (
+            f" Known columns: {_shown(known)}; keep others with: lepton evaluate … --context NAME." if known else ""
+        )
         super().__init__(f"policy.params.rules.{number}.when: found {source!r}: {problem.rstrip('.')}.{listed}")
 
 
@@ -587,6 +593,23 @@ class PolicyUnfit(LeptonError):
 
     def __init__(self, kind: str, found: str, expected: str) -> None:
         super().__init__(f"policy {kind}: found {found}, expected {expected}.")
+
+
+class GainMissing(LeptonError):
+    """A policy that has to earn its place, and whose held-out gain isn't shown to be above zero."""
+
+    code = "gain_missing"
+    exit_code = 1
+
+    def __init__(self, kind: str, gain: Gain | None, saved: float) -> None:
+        found = "no gain could be measured: too few rows"
+        if gain is not None and gain.low is not None and gain.high is not None:
+            found = f"the held-out gain is {gain.value:+.3g} [{gain.low:.3g}, {gain.high:.3g}] {gain.metric}"
+            found += f", with {saved:+.3g} for the time saved" if saved else ""
+        super().__init__(
+            f"policy {kind}: {found}; expected an interval above zero. Give it other features or more data, use another "
+            "policy, or plan it all the same with policy.params.force: true."
+        )
 
 
 class WeightMissing(LeptonError):

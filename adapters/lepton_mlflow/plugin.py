@@ -1,9 +1,9 @@
-"""What Lepton offers for MLflow: the registry, and the backend that runs any pyfunc."""
+"""What Lepton offers for MLflow: the registry, the backend that runs any pyfunc, the target."""
 
 from __future__ import annotations
 
 from lepton_plugins import hookimpl
-from lepton_plugins.records.plugin import BackendOffer, RegistryOffer
+from lepton_plugins.records.plugin import BackendOffer, RegistryOffer, TargetOffer
 
 _INSTALL = "pip install 'lepton-plugins[mlflow]'"
 
@@ -32,5 +32,19 @@ def lepton_backends() -> list[BackendOffer]:
             requires=("mlflow",),
             install=_INSTALL,
             priority=0,
+            own_environment=True,
+        )
+    ]
+
+
+@hookimpl
+def lepton_targets() -> list[TargetOffer]:
+    return [
+        TargetOffer(
+            name="mlflow",
+            summary="An MLflow model that embeds the router: mlflow models serve, load_model, spark_udf",
+            target="lepton_mlflow.target:MlflowTarget",
+            requires=("mlflow",),
+            install=_INSTALL,
         )
     ]

@@ -85,6 +85,8 @@ class BackendOffer(Offer):
     """
 
     priority: int = 0
+    own_environment: bool = False
+    """Whether it runs a version with the packages that the version was logged with (its requirements.txt)."""
 
 
 class TargetOffer(Offer):

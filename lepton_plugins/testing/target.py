@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -65,7 +66,9 @@ class TargetContract(Contract):
             _, files = rendered.render("one")
             here = {str(rendered.root), str(Path.home()), str(Path.cwd()), socket.gethostname()}
             for word in here - {"/", "", "localhost", "/root"}:  # These are true, or usual, everywhere.
-                found = sorted(name for name, content in files.items() if word.encode() in content)
+                # A whole word: a host may be called `vm`.
+                whole = re.compile(rb"(?<![\w-])" + re.escape(word.encode()) + rb"(?![\w-])")
+                found = sorted(name for name, content in files.items() if whole.search(content))
                 require(not found, f"{found} holds {word!r}, which is only true on this machine")
 
     def test_it_holds_no_secret(self) -> None:

@@ -1,0 +1,80 @@
+"""A router's signature as MLflow writes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.records.signature import Field
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+#: The parameter that asks for the decision beside each answer.
+DECISIONS = "lepton_decisions"
+
+#: numpy's names and MLflow's widest column type (`mlflow.types.DataType`) for each kind: MLflow refuses what it would
+#: have to narrow, such as every double of a table for an ONNX model; the router narrows without loss, or says so.
+_COLUMN_TYPES = {
+    "bool": "boolean",
+    "int8": "long",
+    "int16": "long",
+    "int32": "long",
+    "uint8": "long",
+    "uint16": "long",
+    "int64": "long",
+    "uint32": "long",
+    "uint64": "long",
+    "float16": "double",
+    "float32": "double",
+    "float64": "double",
+    "str": "string",
+    "bytes": "binary",
+}
+
+
+def router_signature(plan: DeploymentPlan) -> ModelSignature:
+    """Inputs of the arms, context columns and the sticky key; MLflow drops every column that isn't in it."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
+
+    fields = list(plan.signature.inputs)
+    sticky = plan.around.sticky
+    if sticky is not None and sticky.key not in plan.signature.input_names:
+        fields.append(Field(name=sticky.key, dtype="str", required=False))
+    if plan.signature.layout == "columns":
+        inputs = Schema([_column(field) for field in fields])
+    else:
+        # Named by Lepton where the versions' own signature doesn't name it; then MLflow takes a bare array.
+        unnamed = len(fields) == 1 and fields[0].name == "input"
+        inputs = Schema([_tensor(field, None if unnamed else field.name) for field in fields])
+    return ModelSignature(
+        inputs=inputs,
+        outputs=Schema([_output(plan)]),
+        params=ParamSchema([ParamSpec(DECISIONS, DataType.boolean, False)]),
+    )
+
+
+def _column(field: Field) -> Any:
+    from mlflow.types import ColSpec
+    from mlflow.types.schema import AnyType
+
+    kind: Any = "datetime" if field.dtype.startswith("datetime64") else _COLUMN_TYPES.get(field.dtype)
+    return ColSpec(kind or AnyType(), name=field.name, required=field.required)
+
+
+def _tensor(field: Field, name: str | None) -> Any:
+    from mlflow.types import TensorSpec
+
+    dtype = np.dtype(field.dtype)
+    return TensorSpec(dtype, field.shape, name)
+
+
+def _output(plan: DeploymentPlan) -> Any:
+    from mlflow.types import TensorSpec
+
+    if plan.output == "label":
+        return TensorSpec(np.dtype("object"), (-1,))
+    return TensorSpec(np.dtype("float64"), (-1, len(plan.classes) or -1) if plan.output == "proba" else (-1,))

@@ -1,0 +1,121 @@
+"""The target `mlflow`: a model from code that embeds the deployment directory, and Lepton with it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field
+
+from lepton_plugins.embedding import copy_deployment, embedding, files_below, write_packages
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.records.record import Record
+from lepton_plugins.routing.directory import DeploymentDirectory
+
+CODE = "code"
+MODEL_CODE = "router_model.py"
+DEPLOYMENT = "artifacts/deployment"
+
+_MODEL_CODE = '''"""The router as an MLflow model; its versions and its plan are in artifacts/deployment."""
+
+from lepton_mlflow.router_model import RouterModel
+from mlflow.models import set_model
+
+set_model(RouterModel())
+'''
+
+
+class MlflowOptions(Record):
+    """Options of the target `mlflow`."""
+
+    register_as: str | None = Field(default=None, min_length=1)
+    """Register what was rendered under this name, such as flights-router."""
+    registry: str | None = None
+    """The registry for `register_as`; default: MLflow's own setting."""
+    lepton_requirement: str | None = None
+    """A requirement such as lepton-plugins==0.1.0, instead of embedding Lepton's packages."""
+    requirements: str = ""
+    """Further requirements, separated by commas."""
+
+
+class MlflowTarget:
+    """Renders an MLflow model directory. The bytes depend on the deployment and the packages installed here."""
+
+    Options: type[BaseModel] = MlflowOptions
+
+    def render(self, plan: DeploymentPlan, directory: Path, to: Path, options: BaseModel) -> Sequence[Path]:
+        assert isinstance(options, MlflowOptions)
+        extra = [line.strip() for line in options.requirements.split(",") if line.strip()]
+        found = embedding(
+            DeploymentDirectory.open(directory),
+            also=("mlflow",),
+            needs=("mlflow", "pandas"),
+            extra=extra,
+            lepton_requirement=options.lepton_requirement,
+        )
+        copy_deployment(directory, to / DEPLOYMENT)
+        if options.lepton_requirement is None:
+            write_packages(found, to / CODE)
+        (to / MODEL_CODE).write_text(_MODEL_CODE, encoding="utf-8")
+        _write_environment(to, found.requirements)
+        _write_yaml(to / "MLmodel", _mlmodel(plan, embedded=options.lepton_requirement is None))
+        if options.register_as is not None:
+            self._register(options.register_as, options.registry, to, plan)
+        return files_below(to)
+
+    def _register(self, name: str, registry: str | None, directory: Path, plan: DeploymentPlan) -> None:
+        from lepton_plugins.api import ModelRegistry
+
+        description = f"Router of {plan.model}: plan {plan.digest.removeprefix('sha256:')[:12]}"
+        ModelRegistry(registry).register_model(name, directory, model_metadata={"description": description})
+
+    def missing(self) -> Mapping[str, str]:
+        lacks = find_spec("mlflow") is None
+        return {"mlflow": "pip install 'lepton-plugins[mlflow]'"} if lacks else {}
+
+
+def _mlmodel(plan: DeploymentPlan, *, embedded: bool) -> dict[str, Any]:
+    """The content of MLmodel, without what MLflow adds of its own: the time, an id, a size.
+
+    Source: MLflow 3's "Model storage format"; the flavour's keys are those of `mlflow.pyfunc.save_model`
+    with models from code.
+    """
+    from mlflow.version import VERSION
+
+    from lepton_mlflow.router_signature import router_signature
+
+    flavor: dict[str, Any] = {
+        "artifacts": {"deployment": {"path": DEPLOYMENT}},
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+        "loader_module": "mlflow.pyfunc.model",
+        "model_code_path": MODEL_CODE,
+        "python_version": platform.python_version(),
+        "streamable": False,
+    }
+    if embedded:
+        flavor["code"] = CODE
+    return {
+        "flavors": {"python_function": flavor},
+        "is_signature_from_type_hint": False,
+        "metadata": {"lepton_model": plan.model, "lepton_plan": plan.digest},
+        "mlflow_version": VERSION,
+        "signature": router_signature(plan).to_dict(),
+        "type_hint_from_example": False,
+    }
+
+
+def _write_environment(to: Path, requirements: Sequence[str]) -> None:
+    """The three files in which MLflow keeps a model's environment."""
+    python = platform.python_version()
+    (to / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    _write_yaml(to / "python_env.yaml", {"python": python, "dependencies": ["-r requirements.txt"]})
+    packages: list[Any] = [f"python={python}", "pip", {"pip": list(requirements)}]
+    _write_yaml(to / "conda.yaml", {"name": "lepton-router", "channels": ["conda-forge"], "dependencies": packages})
+
+
+def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=True, allow_unicode=True, width=120), encoding="utf-8")

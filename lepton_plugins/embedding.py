@@ -1,0 +1,169 @@
+"""Lepton inside an artefact: the packages that a plan uses, with the dist-info that makes their plugins found."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import distribution, packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+from lepton_plugins.errors import EnvironmentUnknown
+from lepton_plugins.plugins import GROUP, plugins
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.records.plugin import BackendOffer
+from lepton_plugins.requirements import merge
+from lepton_plugins.routing.directory import DeploymentDirectory
+
+DISTRIBUTION = "lepton-plugins"
+CORE = "lepton_plugins"
+REQUIREMENTS = "requirements.txt"
+
+#: For the command line and for generating: no artefact does either.
+_NOT_SERVING = ("packaging", "rich", "typer")
+#: Parts of the core that only people use.
+_FOR_PEOPLE = ("cli", "quickstart", "testing")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What an artefact carries of Lepton, and what must be installed beside it."""
+
+    entry_points: tuple[str, ...]
+    """Lepton's own plugins that the plan uses, by their entry points' names."""
+    strangers: tuple[str, ...]
+    """Other distributions whose plugins the plan uses, pinned."""
+    requirements: tuple[str, ...]
+    """Everything to install, merged, pinned and sorted; Lepton itself only where it isn't embedded."""
+
+
+def embedding(
+    directory: DeploymentDirectory,
+    *,
+    also: Sequence[str] = (),
+    needs: Iterable[str] = (),
+    extra: Iterable[str] = (),
+    lepton_requirement: str | None = None,
+) -> Embedding:
+    """What a deployment needs. `also` are further entry points of Lepton's own, `needs` the target's
+    requirements, `extra` the user's; `lepton_requirement` names Lepton instead of embedding it.
+
+    RequirementsConflict, RequirementInvalid; EnvironmentUnknown for a version that doesn't say what it needs.
+    """
+    own, strangers = _used(directory.plan)
+    wanted: dict[str, Iterable[str]] = {"the target": needs, "the option requirements": extra}
+    wanted |= {f"version {version}": lines for version, lines in _of_versions(directory, tuple(extra))}
+    wanted["Lepton"] = [*_requires(), *_of_backends(directory.plan), *strangers]
+    if lepton_requirement is not None:
+        wanted["the option lepton_requirement"] = [lepton_requirement]
+    return Embedding(tuple(sorted({*own, *also})), strangers, merge(wanted))
+
+
+def write_packages(found: Embedding, to: Path) -> None:
+    """Write Lepton's packages and their dist-info below `to`, which is to stand on `sys.path`."""
+    installed = distribution(DISTRIBUTION)
+    points = [entry for entry in installed.entry_points if entry.group == GROUP and entry.name in found.entry_points]
+    for package in sorted({CORE, *(entry.module.partition(".")[0] for entry in points)}):
+        _copy_package(package, to / package)
+    info = to / f"lepton_plugins-{installed.version}.dist-info"
+    info.mkdir(parents=True)
+    header = ["Metadata-Version: 2.4", f"Name: {DISTRIBUTION}", f"Version: {installed.version}"]
+    header += ["License-Expression: Apache-2.0", *(f"Requires-Dist: {line}" for line in sorted(_requires()))]
+    (info / "METADATA").write_text("\n".join(header) + "\n", encoding="utf-8")
+    lines = [f"[{GROUP}]", *sorted(f"{entry.name} = {entry.value}" for entry in points)]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    licence = installed.read_text("licenses/LICENSE")
+    if licence is not None:
+        (info / "licenses").mkdir()
+        (info / "licenses" / "LICENSE").write_text(licence, encoding="utf-8")
+
+
+def copy_deployment(directory: Path, to: Path) -> None:
+    """The deployment directory's files: plan, models, policy; nothing else that lies there."""
+    opened = DeploymentDirectory.open(directory)
+    to.mkdir(parents=True)
+    shutil.copyfile(directory / "plan.json", to / "plan.json")
+    for arm in opened.plan.arms:
+        source = opened.check_model(arm)
+        target = to / source.relative_to(opened.path)
+        if not target.exists():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+    for name, content in sorted(opened.policy_files.items()):
+        file = to / "policy" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """What a target's `render` returns: the files, relative, sorted as text."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(files, key=lambda path: path.as_posix())
+
+
+# --- what a plan uses ----------------------------------------------------------------------------
+
+
+def _used(plan: DeploymentPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Entry points of Lepton's own, and other distributions as pinned requirements."""
+    found = [plugins().provider("backend", arm.backend) for arm in plan.arms]
+    found.append(plugins().provider("policy", plan.policy.kind))
+    own = {status.name for status in found if status.distribution == DISTRIBUTION}
+    others = {f"{status.distribution}=={status.version}" for status in found if status.distribution != DISTRIBUTION}
+    return tuple(sorted(own)), tuple(sorted(others))
+
+
+def _offer(backend: str) -> BackendOffer:
+    offer = plugins().offer("backend", backend)
+    assert isinstance(offer, BackendOffer)
+    return offer
+
+
+def _of_backends(plan: DeploymentPlan) -> list[str]:
+    """The distributions behind what the plan's plugins import."""
+    imported = {package for arm in plan.arms for package in _offer(arm.backend).requires}
+    imported |= set(plugins().offer("policy", plan.policy.kind).requires)
+    known = packages_distributions()
+    return sorted(min(known.get(name, [name]), key=lambda dist: (dist != name, dist)) for name in imported)
+
+
+def _of_versions(directory: DeploymentDirectory, extra: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """What the versions were logged with, as far as their backend runs them in that."""
+    for arm in directory.plan.arms:
+        offer = _offer(arm.backend)
+        if not offer.own_environment:
+            continue
+        file = directory.model_path(arm) / REQUIREMENTS
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            yield arm.version, [line for line in lines if not _is_backends_own(line, offer)]
+        elif not extra:
+            raise EnvironmentUnknown(arm.version)
+
+
+def _is_backends_own(line: str, offer: BackendOffer) -> bool:
+    """A backend reads what earlier releases of its packages wrote (mlflow, mlflow-skinny): one for all versions."""
+    name = re.match(r"[a-z0-9]+(?=([-_.][a-z0-9]+)?([^a-z0-9._-]|$))", line.strip().lower())
+    return name is not None and name[0] in offer.requires
+
+
+def _requires() -> list[str]:
+    """What Lepton's core needs beside a command line."""
+    from packaging.requirements import Requirement
+
+    lines = [Requirement(line) for line in distribution(DISTRIBUTION).requires or []]
+    return [str(line) for line in lines if line.marker is None and line.name not in _NOT_SERVING]
+
+
+def _copy_package(package: str, to: Path) -> None:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations, package
+    source = Path(next(iter(spec.submodule_search_locations)))
+    shutil.copytree(
+        source, to, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"), copy_function=shutil.copyfile
+    )
+    if package == CORE:
+        for part in _FOR_PEOPLE:
+            shutil.rmtree(to / part)

@@ -1,0 +1,224 @@
+"""The target `mlflow`: what it renders, loaded and served by MLflow itself, without Lepton beside it."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+
+from lepton_mlflow.target import MlflowTarget
+from lepton_plugins.canonical import digest_tree
+from lepton_plugins.errors import EnvironmentUnknown, InvalidInput, RequirementInvalid, RequirementsConflict
+from lepton_plugins.generate import generate
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.routing.router import Router
+from lepton_plugins.testing import TargetContract, write_deployment
+
+ROWS = pd.DataFrame({"x": np.linspace(-2, 2, 200), "unit": [f"customer-{i}" for i in range(200)]})
+
+
+class TestContract(TargetContract):
+    target = MlflowTarget
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("target") / "deployment"
+    write_deployment(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(deployment: Path) -> Path:
+    to = deployment.parent / "rendered"
+    generate(deployment, "mlflow", to, {})
+    return to
+
+
+@pytest.fixture(scope="module")
+def expected(deployment: Path) -> Any:
+    with Router.load(deployment) as router:
+        return router.predict(ROWS)
+
+
+def test_a_loaded_model_answers_as_the_router(rendered: Path, expected: Any) -> None:
+    model = mlflow.pyfunc.load_model(str(rendered))
+    np.testing.assert_allclose(model.predict(ROWS), expected.values, atol=1e-6)
+    table = model.predict(ROWS, params={"lepton_decisions": True})
+    assert list(table["lepton_version"]) == [decision.served for decision in expected.decisions]
+    assert set(table["lepton_version"]) == {"1", "2"}
+    np.testing.assert_allclose(table["prediction"], expected.values, atol=1e-6)
+    assert set(table["lepton_propensity"].round(1)) == {0.4, 0.6}
+
+
+def test_threads_share_one_model(rendered: Path, expected: Any) -> None:
+    model = mlflow.pyfunc.load_model(str(rendered))
+    with ThreadPoolExecutor(8) as pool:
+        for values in pool.map(lambda _: model.predict(ROWS), range(40)):
+            np.testing.assert_allclose(values, expected.values, atol=1e-6)
+
+
+def test_it_pickles_as_the_directory_it_was_loaded_from(rendered: Path, expected: Any) -> None:
+    copy = pickle.loads(pickle.dumps(mlflow.pyfunc.load_model(str(rendered)).unwrap_python_model()))
+    np.testing.assert_allclose(copy.predict(None, ROWS), expected.values, atol=1e-6)
+
+
+def test_a_bad_request_is_an_mlflow_exception_without_a_trace(rendered: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(rendered)).unwrap_python_model()
+    with pytest.raises(MlflowException, match="x") as caught:
+        model.predict(None, pd.DataFrame({"unit": ["a"]}))
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert "Traceback" not in caught.value.serialize_as_json()
+
+
+def test_the_signature_has_the_sticky_key_the_inputs_and_the_parameter(rendered: Path) -> None:
+    signature = mlflow.models.get_model_info(str(rendered)).signature
+    assert signature is not None
+    assert signature.params is not None
+    columns = {column.name: (column.type.name, column.required) for column in signature.inputs}
+    assert columns == {"x": ("double", True), "unit": ("string", False)}
+    assert [spec.name for spec in signature.params] == ["lepton_decisions"]
+
+
+def test_mlmodel_says_nothing_that_changes_by_itself(rendered: Path) -> None:
+    content = yaml.safe_load((rendered / "MLmodel").read_text())
+    assert not {"utc_time_created", "model_uuid", "model_id", "run_id"} & content.keys()
+    lines = (rendered / "requirements.txt").read_text().splitlines()
+    assert lines == sorted(lines)
+    assert all("==" in line for line in lines)
+    assert not any("lepton" in line for line in lines)
+
+
+def test_an_environment_without_lepton_serves_it(
+    rendered: Path, expected: Any, bare_environment: Any, tmp_path: Path
+) -> None:
+    """The real `mlflow models serve`: nothing of Lepton is installed there, all of it is in the model."""
+    looked = bare_environment.run(
+        "import importlib.util as u; print(u.find_spec('lepton_plugins'), u.find_spec('mlflow') is not None)",
+        cwd=tmp_path,
+    )
+    assert looked.split() == ["None", "True"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    serve = [bare_environment.python, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    with bare_environment.serving([*serve, "-m", str(rendered), "-p", str(port)], f"{url}/ping", tmp_path):
+        records = ROWS.to_dict("records")
+        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": records}, timeout=30)
+        np.testing.assert_allclose(answer.json()["predictions"], expected.values, atol=1e-6)
+
+        told = {"dataframe_records": records, "params": {"lepton_decisions": True}}
+        rows = httpx.post(f"{url}/invocations", json=told, timeout=30).json()["predictions"]
+        assert [row["lepton_version"] for row in rows] == [decision.served for decision in expected.decisions]
+
+        refused = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"x": "one", "unit": "a"}]}, timeout=30)
+        wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"unit": "a"}]}, timeout=30)
+        assert wrong.status_code == 400
+        for answer in (refused, wrong):
+            assert "Traceback" not in answer.text
+            assert "stack_trace" not in answer.text
+
+
+def test_lepton_may_be_a_requirement_instead(deployment: Path, tmp_path: Path) -> None:
+    generate(deployment, "mlflow", tmp_path / "to", {"lepton_requirement": "lepton-plugins==0.1.0"})
+    assert "lepton-plugins==0.1.0" in (tmp_path / "to" / "requirements.txt").read_text().splitlines()
+    assert not (tmp_path / "to" / "code").exists()
+    assert "code" not in yaml.safe_load((tmp_path / "to" / "MLmodel").read_text())["flavors"]["python_function"]
+
+
+# --- requirements --------------------------------------------------------------------------------
+
+
+def with_sklearn(path: Path, *requirements: list[str] | None) -> DeploymentPlan:
+    """A deployment whose versions are scikit-learn models with these requirements, made from the small one."""
+    from sklearn.linear_model import LinearRegression
+
+    plan = write_deployment(path)
+    x = pd.DataFrame({"x": np.array([0.0, 1.0, 2.0], dtype=np.float32)})
+    arms = []
+    for arm, lines, slope in zip(plan.arms, requirements, (2.0, 3.0), strict=True):
+        model = LinearRegression().fit(x, slope * x["x"])
+        staged = path / f"staged-{arm.version}"
+        signature = mlflow.models.infer_signature(x, model.predict(x))
+        mlflow.sklearn.save_model(
+            model, staged, signature=signature, serialization_format="skops", pip_requirements=lines or []
+        )
+        if lines is None:
+            (staged / "requirements.txt").unlink()
+        digest = digest_tree(staged)
+        staged.rename(path / "models" / digest.removeprefix("sha256:"))
+        changed = {"artifact_digest": digest, "backend": "pyfunc", "format": "skops", "framework": "sklearn"}
+        arms.append(arm.model_copy(update=changed))
+    plan = plan.model_copy(update={"arms": tuple(arms)})
+    write_plan(plan, {}, path)
+    return plan
+
+
+def test_requirements_of_the_versions_are_merged_and_mlflow_is_this_one(tmp_path: Path) -> None:
+    import sklearn
+    import skops
+
+    here, saves = f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"
+    with_sklearn(tmp_path / "deployment", ["mlflow==3.4.0", here, saves], ["mlflow-skinny==3.9.0", here, "skops>=0.1"])
+    generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
+    lines = (tmp_path / "to" / "requirements.txt").read_text().splitlines()
+    assert {here, saves} <= set(lines)
+    assert [line for line in lines if line.startswith("mlflow")] == [f"mlflow=={mlflow.__version__}"]
+    model = mlflow.pyfunc.load_model(str(tmp_path / "to"))
+    answers = model.predict(ROWS, params={"lepton_decisions": True})
+    slopes = answers["lepton_version"].map({"1": 2.0, "2": 3.0})
+    np.testing.assert_allclose(answers["prediction"], slopes * ROWS["x"], atol=1e-5)
+
+
+def test_a_conflict_names_both_sides_and_the_packages(tmp_path: Path) -> None:
+    with_sklearn(
+        tmp_path / "deployment", ["scikit-learn==1.5.2", "numpy<2"], ["scikit-learn==1.6.1", "numpy>=2.1,<3", "skops"]
+    )
+    with pytest.raises(RequirementsConflict) as caught:
+        generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
+    text = str(caught.value)
+    assert "scikit-learn: version 1 wants ==1.5.2, version 2 wants ==1.6.1" in text
+    assert "numpy: version 2 wants >=2.1, version 1 wants <2" in text
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_requirement_with_an_address_is_refused(tmp_path: Path) -> None:
+    with_sklearn(tmp_path / "deployment", ["--index-url https://u:p@host/simple", "skops"], ["a @ https://h/a.whl"])
+    with pytest.raises(RequirementInvalid, match="version 2"):
+        generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
+
+
+def test_a_version_that_does_not_say_what_it_needs(tmp_path: Path) -> None:
+    with_sklearn(tmp_path / "deployment", None, ["skops"])
+    with pytest.raises(EnvironmentUnknown, match="Version 1"):
+        generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
+    generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {"requirements": "scikit-learn, skops"})
+    assert "scikit-learn==" in (tmp_path / "to" / "requirements.txt").read_text()
+
+
+def test_an_unknown_option_is_told_with_the_nearest(deployment: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="register_as"):
+        generate(deployment, "mlflow", tmp_path / "to", {"registeras": "x"})
+
+
+def test_it_registers_the_router(deployment: Path, sqlite_uri: str, expected: Any, tmp_path: Path) -> None:
+    generate(deployment, "mlflow", tmp_path / "to", {"register_as": "line-router", "registry": sqlite_uri})
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(sqlite_uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/line-router/1")
+    finally:
+        mlflow.set_tracking_uri(before)
+    np.testing.assert_allclose(model.predict(ROWS), expected.values, atol=1e-6)
