@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +17,18 @@ from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
+from lepton_plugins.routing.micro_batch import MicroBatches
 
 #: Spellings of the same two classes.
 _BOOLEANS = {"True": "1", "False": "0", "true": "1", "false": "0"}
 
 
 class LoadedArm:
-    """Runs one version. `context` are the columns that the router takes for itself, no model's input."""
+    """Runs one version. `context` are the columns that the router takes for itself, no model's input.
+
+    Calls that come from several threads while it is busy are answered together, within `objective` seconds
+    where that is given.
+    """
 
     def __init__(
         self,
@@ -31,6 +38,7 @@ class LoadedArm:
         classes: Sequence[str],
         signature: Signature,
         context: frozenset[str],
+        objective: float | None = None,
     ) -> None:
         self.version = arm.version
         self.model = model
@@ -40,6 +48,7 @@ class LoadedArm:
         self._own: tuple[str, ...] | None = None
         self._order: ClassOrder | None = None
         self._find_order()
+        self._batches = MicroBatches(self._answer, os.cpu_count() or 1, objective)
         own = arm.signature or model.signature
         self._context = context
         self._names = own.input_names if own is not None else None
@@ -54,6 +63,11 @@ class LoadedArm:
 
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
         """The answer for all rows, in the plan's order of classes; its shape is checked."""
+        if _get_running_loop() is not None:
+            return self._answer(columns, rows)  # An event loop's thread never waits for others.
+        return self._batches.predict(columns, rows)
+
+    def _answer(self, columns: Columns, rows: int) -> NDArray[Any]:
         values = self.model.predict(self._inputs(columns), self.output)
         if self.model.classes is not self._own:
             self._find_order()

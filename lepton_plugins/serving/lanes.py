@@ -9,6 +9,7 @@ from time import perf_counter, thread_time
 from typing import TypeVar
 
 from lepton_plugins.errors import Overloaded
+from lepton_plugins.routing.micro_batch import was_merged
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -104,4 +105,5 @@ def _timed(function: Callable[[A, B], T], first: A, second: B, took: list[float]
     try:
         return function(first, second)
     finally:
-        took.append(thread_time() - start)
+        if not was_merged():
+            took.append(thread_time() - start)

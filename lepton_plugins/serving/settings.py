@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,8 +41,8 @@ class ServingSettings(Record):
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
     threads: int | None = Field(default=None, gt=0)
     """Threads that one arm may use for one call; None: the backend's choice."""
-    workers: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), gt=0)
-    """Threads for calls that are too long for the event loop."""
+    workers: int = Field(default=64, gt=0)
+    """Threads for calls that are too long for the event loop; those of one version are answered together."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks at a state directory's pointer."""
     limits: Limits = Limits()

@@ -1,0 +1,170 @@
+"""Micro-batching: calls of one version that come while it is busy are answered together by the next call.
+
+There is no window to wait for: an idle version answers at once, and what has come during one call makes up
+the next. Where an objective bounds the time of a call, the number of rows adapts to it: one more while
+calls keep within it, a tenth less when one doesn't (Crankshaw et al., Clipper, NSDI 2017, section 4.3.1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, local
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.routing.inputs import Columns
+
+#: Rows that are answered together at most; a call with more of its own stays alone.
+MOST = 64
+
+#: A model that fails with so many batches in a row, and with none of their calls alone, takes no batches.
+_REFUSALS = 3
+
+logger = logging.getLogger("lepton_plugins.routing")
+
+_this_thread = local()
+
+Predict = Callable[[Columns, int], NDArray[Any]]
+
+
+class _Ticket:
+    """A call that waits: for its answer, or to be the one that answers a batch."""
+
+    __slots__ = ("batch", "columns", "error", "rows", "turn", "values")
+
+    def __init__(self, columns: Columns, rows: int) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.values: NDArray[Any] | None = None
+        self.error: BaseException | None = None
+        self.batch: list[_Ticket] | None = None
+        self.turn = Lock()
+        self.turn.acquire()
+
+
+class MicroBatches:
+    """Answers calls from any number of threads, `parallel` at a time; those beyond wait and are merged.
+
+    `objective` is how long a caller may wait in seconds, for the call that runs and for its own.
+    """
+
+    def __init__(self, predict: Predict, parallel: int, objective: float | None = None, most: int = MOST) -> None:
+        self._predict = predict
+        self._parallel = parallel
+        self._bound = objective / 2 if objective is not None else None
+        self._most = most
+        self._allowed = float(most)
+        self._lock = Lock()
+        self._running = 0
+        self._refused = 0
+        self._waiting: deque[_Ticket] = deque()
+
+    def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
+        """The answer for these rows; what the model raises for them, and for no others."""
+        if rows >= self._most:
+            return self._predict(columns, rows)
+        with self._lock:
+            idle = self._running < self._parallel
+            if idle:
+                self._running += 1
+            else:
+                ticket = _Ticket(columns, rows)
+                self._waiting.append(ticket)
+        if idle:
+            try:
+                return self._predict(columns, rows)
+            finally:
+                self._hand_on()
+        ticket.turn.acquire()
+        _this_thread.merged = True
+        if ticket.batch is not None:
+            try:
+                self._answer(ticket.batch)
+            finally:
+                self._hand_on()
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.values is not None
+        return ticket.values
+
+    def _hand_on(self) -> None:
+        """The first call that waits answers the next batch; nobody waits: one less runs."""
+        with self._lock:
+            if not self._waiting:
+                self._running -= 1
+                return
+            first = self._waiting.popleft()
+            batch = [first]
+            rows, kind = first.rows, _kind(first.columns)
+            while self._waiting and rows + self._waiting[0].rows <= self._allowed:
+                if _kind(self._waiting[0].columns) != kind:
+                    break
+                rows += self._waiting[0].rows
+                batch.append(self._waiting.popleft())
+        first.batch = batch
+        first.turn.release()
+
+    def _answer(self, batch: list[_Ticket]) -> None:
+        """All calls of a batch by one call of the model; if that fails, each by its own."""
+        start = perf_counter()
+        try:
+            if len(batch) > 1:
+                self._answer_together(batch)
+                self._refused = 0
+        except Exception:
+            logger.debug("a batch of %d calls failed and is answered one by one", len(batch), exc_info=True)
+            self._refused += 1
+        try:
+            for ticket in batch:
+                if ticket.values is None:
+                    self._answer_alone(ticket)
+        finally:
+            self._adapt(perf_counter() - start)
+            for ticket in batch[1:]:
+                ticket.turn.release()
+
+    def _answer_alone(self, ticket: _Ticket) -> None:
+        try:
+            ticket.values = self._predict(ticket.columns, ticket.rows)
+        except BaseException as error:
+            # What is wrong with a row is told to its caller; the batch's failure has a reason, then.
+            ticket.error = error
+            self._refused = 0
+
+    def _answer_together(self, batch: list[_Ticket]) -> None:
+        names = batch[0].columns
+        columns = {name: np.concatenate([ticket.columns[name] for ticket in batch]) for name in names}
+        rows = sum(ticket.rows for ticket in batch)
+        values = self._predict(columns, rows)
+        end = 0
+        for ticket in batch:
+            start, end = end, end + ticket.rows
+            ticket.values = values[start:end]
+
+    def _adapt(self, seconds: float) -> None:
+        if self._refused >= _REFUSALS:
+            self._allowed = 1.0
+            return
+        if self._bound is None:
+            return
+        if seconds > self._bound:
+            self._allowed = max(1.0, self._allowed * 0.9)
+        elif self._allowed < self._most:
+            self._allowed += 1.0
+
+
+def was_merged() -> bool:
+    """Whether this thread has waited for others' calls since it last asked: then its time says little."""
+    merged: bool = getattr(_this_thread, "merged", False)
+    _this_thread.merged = False
+    return merged
+
+
+def _kind(columns: Columns) -> tuple[object, ...]:
+    """Calls of one kind can stand in one array."""
+    return tuple((name, column.dtype, column.shape[1:]) for name, column in columns.items())

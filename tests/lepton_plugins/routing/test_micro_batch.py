@@ -1,0 +1,115 @@
+"""Calls of one version that come while it is busy are answered together."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
+
+import numpy as np
+import pytest
+
+from lepton_plugins.routing.micro_batch import MicroBatches
+
+
+class SlowModel:
+    """Doubles x; negative rows are poison. A call costs the same however many rows it has."""
+
+    def __init__(self, seconds: float = 0.02, most: int = 10**9) -> None:
+        self.calls: list[int] = []
+        self.at_once = self.most_at_once = 0
+        self._seconds, self._most, self._lock = seconds, most, Lock()
+
+    def predict(self, columns, rows):
+        with self._lock:
+            self.calls.append(rows)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(self._seconds)
+        with self._lock:
+            self.at_once -= 1
+        x = columns["x"]
+        assert len(x) == rows
+        if (x < 0).any() or rows > self._most:
+            raise ValueError(f"poison in {rows} rows")
+        return 2 * x
+
+
+def ask(batches: MicroBatches, values: list[list[float]], threads: int = 64) -> list[object]:
+    def one(row):
+        try:
+            return batches.predict({"x": np.array(row)}, len(row)).tolist()
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, values))
+
+
+def test_an_idle_version_answers_at_once():
+    model = SlowModel(0.0)
+    batches = MicroBatches(model.predict, 1)
+    for value in range(20):
+        assert ask(batches, [[float(value)]], threads=1) == [[2.0 * value]]
+    assert model.calls == [1] * 20
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_what_comes_meanwhile_is_one_call_and_each_gets_its_own(parallel):
+    model = SlowModel()
+    values = [[float(i)] * (1 + i % 3) for i in range(64)]
+    answers = ask(MicroBatches(model.predict, parallel, most=64), values)
+    assert answers == [[2 * v for v in row] for row in values]
+    assert sum(model.calls) == sum(map(len, values))
+    assert len(model.calls) <= 16
+    assert max(model.calls) <= 64
+    assert model.most_at_once <= parallel
+
+
+def test_a_poisoned_row_fails_alone():
+    model = SlowModel()
+    values = [[float(i)] for i in range(20)]
+    values[7] = [-1.0]
+    answers = ask(MicroBatches(model.predict, 1), values)
+    assert answers[7] == "poison in 1 rows"
+    assert [answer for i, answer in enumerate(answers) if i != 7] == [[2 * v[0]] for v in values if v[0] >= 0]
+
+
+def test_a_model_that_takes_single_rows_only_is_soon_asked_so():
+    model = SlowModel(0.005, most=1)
+    batches = MicroBatches(model.predict, 1)
+    for _ in range(4):
+        assert ask(batches, [[float(i)] for i in range(30)]) == [[2.0 * i] for i in range(30)]
+    assert set(model.calls[-30:]) == {1}
+
+
+def test_calls_of_other_columns_or_shapes_are_not_mixed():
+    seen: list[tuple[int, ...]] = []
+    started = Event()
+
+    def predict(columns, rows):
+        seen.append(columns["x"].shape)
+        started.set()
+        time.sleep(0.02)
+        return columns["x"].reshape(rows, -1).sum(axis=1)
+
+    batches = MicroBatches(predict, 1)
+    given = [np.ones((1, 2 + i % 2)) for i in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda x: batches.predict({"x": x}, 1).tolist(), given))
+    assert answers == [[2.0 + i % 2] for i in range(12)]
+
+
+def test_an_objective_bounds_how_many_are_answered_together():
+    calls: list[int] = []
+
+    def predict(columns, rows):
+        calls.append(rows)
+        time.sleep(0.002 * rows)
+        return columns["x"]
+
+    batches = MicroBatches(predict, 1, objective=0.04)
+    values = [[float(i)] for i in range(600)]
+    assert ask(batches, values, threads=40) == values
+    # Half of the objective is ten rows' time: waiting for the call that runs takes the other half.
+    assert np.median(calls[len(calls) // 2 :]) <= 16
