@@ -607,8 +607,8 @@ class GainMissing(LeptonError):
             found = f"the held-out gain is {gain.value:+.3g} [{gain.low:.3g}, {gain.high:.3g}] {gain.metric}"
             found += f", with {saved:+.3g} for the time saved" if saved else ""
         super().__init__(
-            f"policy {kind}: {found}; expected an interval above zero. Give it other features or more data, use another "
-            "policy, or plan it all the same with policy.params.force: true."
+            f"policy {kind}: {found}; expected an interval above zero. Give it other features or more data, use "
+            "another policy, or plan it all the same with policy.params.force: true."
         )
 
 

@@ -20,6 +20,13 @@ def lepton_policies() -> list[PolicyOffer]:
             target="lepton_selection.ensemble:Ensemble",
         ),
         PolicyOffer(
+            name="learned",
+            summary="A small model predicts for each request which version does best, less the price of its time",
+            target="lepton_selection.learned:Learned",
+            requires=("onnxruntime",),
+            install="pip install 'lepton-plugins[learned]'",
+        ),
+        PolicyOffer(
             name="rules",
             summary="The version of the first rule that holds, conditions in CEL on columns and headers",
             target="lepton_selection.rules:Rules",

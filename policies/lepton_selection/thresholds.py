@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,9 @@ def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[fl
     return Thresholds(choices, total / rows, spent / rows)
 
 
-def _below(histogram: Floats) -> Floats:
+def _below(counted: NDArray[Any]) -> Floats:
     """Sums over the bins below each choice of thresholds: one longer than the histogram on every axis."""
+    histogram: Floats = counted.astype(np.float64)
     for axis in range(histogram.ndim):
         summed = np.cumsum(histogram, axis=axis)
         nothing = np.zeros_like(np.take(summed, [0], axis=axis))

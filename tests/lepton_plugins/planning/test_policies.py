@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lepton_plugins.errors import PolicyUnfit, RuleInvalid
+from lepton_plugins.errors import GainMissing, PolicyUnfit, RuleInvalid
 from lepton_plugins.planning.plan import make_plan
 from lepton_plugins.planning.spec_file import parse_spec
 from lepton_plugins.records.report import BatchLatency
@@ -93,3 +93,24 @@ def test_an_ensemble_states_what_it_gains(split_world):
 
 def latency(rows_per_second):
     return (BatchLatency(batch_size=1, p50_ms=1, p95_ms=2, p99_ms=4, rows_per_second=rows_per_second),)
+
+
+def test_learned_is_refused_without_a_gain_unless_forced(world):
+    world.add("1", 1.0, aliases=("champion",))
+    world.add("2", 0.9)
+    params = {"features": ["carrier"], "trees": 5}
+    with pytest.raises(GainMissing, match="expected an interval above zero") as refused:
+        planned(world, "learned", params)
+    assert refused.value.exit_code == 1
+    assert planned(world, "learned", {**params, "force": True}).plan.default == "1"
+
+
+def test_learned_with_a_gain(split_world):
+    found = planned(split_world, "learned", {"features": ["carrier"], "trees": 10})
+    assert found.plan.gain.low > 0
+    assert [file.path for file in found.plan.policy.files] == ["learned.onnx"]
+    assert list(found.files) == ["learned.onnx"]
+    assert sorted(item.reason for item in found.segments) == [
+        "default: nothing predicted better",
+        "predicted best by log_loss",
+    ]
