@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from lepton_mlflow.names import KIND, PARAM_LIMIT, RUN_TAG_LIMIT
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, RecordTooLong
 from lepton_plugins.records.plan import Activation
+from lepton_plugins.user_name import user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,7 @@ def write_activation(client: MlflowClient, home: Home, activation: Activation, n
         run_name=f"{activation.action} #{activation.to_number}",
         tags={
             KIND: "activation",
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": user_name(),
             "lepton.model": activation.model,
             "lepton.action": activation.action,
             "lepton.from": str(activation.from_digest),

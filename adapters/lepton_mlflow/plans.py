@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from lepton_mlflow.undo import AllOrNothing
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, RecordMismatch
 from lepton_plugins.records.plan import DeploymentPlan, PlanRevision
+from lepton_plugins.user_name import user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ class Plans:
                 run_name=f"plan {plan.digest[7:19]}",
                 tags={
                     KIND: "plan",
-                    "mlflow.user": getpass.getuser(),
+                    "mlflow.user": user_name(),
                     "lepton.model": plan.model,
                     "lepton.digest": plan.digest,
                     "lepton.policy": plan.policy.kind,
@@ -70,7 +70,7 @@ class Plans:
             "run_id": run_id,
             "parent": plan.parent,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "created_by": getpass.getuser(),
+            "created_by": user_name(),
             "summary": summary if len(summary) <= _SUMMARY_LIMIT else summary[: _SUMMARY_LIMIT - 1] + "…",
         }
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import shutil
 import tempfile
@@ -30,6 +29,7 @@ from lepton_mlflow.versions import Versions
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, RecordMismatch
 from lepton_plugins.records.report import EvaluationReport
+from lepton_plugins.user_name import user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +76,7 @@ class Reports:
             run_name=f"evaluation of version {report.version} on {report.dataset.name}",
             tags={
                 KIND: "evaluation",
-                "mlflow.user": getpass.getuser(),
+                "mlflow.user": user_name(),
                 "lepton.model": report.model,
                 "lepton.version": report.version,
                 FILES: json.dumps(digests, sort_keys=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from lepton_plugins.planning.pin import pinned_plan
 from lepton_plugins.planning.planned import PlannedDeployment
 from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
 from lepton_plugins.registry import Registry
+from lepton_plugins.user_name import user_name
 
 
 def save(registry: Registry, planned: PlannedDeployment) -> PlanRevision:
@@ -130,7 +130,7 @@ def _activate(
         from_digest=expected,
         to_digest=revision.digest,
         to_number=revision.number,
-        who=_who(),
+        who=user_name(),
         why=why,
         evidence=_evidence(plan),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,10 +146,3 @@ def _evidence(plan: DeploymentPlan) -> dict[str, Any]:
         "reports": [item.model_dump(mode="json") for item in plan.evidence],
         "warnings": len(plan.warnings),
     }
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # A container's user without a name.
-        return "unknown"

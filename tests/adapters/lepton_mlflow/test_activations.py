@@ -202,3 +202,14 @@ def test_forced_promotions_at_once_all_happen_one_after_the_other(registry_uri, 
     assert len(trail) == 3
     assert [entry.from_digest for entry in trail] == [None, *(entry.to_digest for entry in trail[:-1])]
     assert registry.plan_in_force(model).digest == trail[-1].to_digest
+
+
+def test_a_user_without_a_name_can_promote(registry, model, plan_of, activation_of, monkeypatch):
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000700000")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    plan, files = plan_of(model, "aa")
+    assert registry.save_plan(plan, files, "").created_by == "unknown"
+    registry.activate(activation_of(plan, 1), None, force=False)
+    assert registry.plan_in_force(model).digest == plan.digest
