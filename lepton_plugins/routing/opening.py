@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lepton_plugins.plugins import plugins
+from pydantic import ValidationError
+
+from lepton_plugins.errors import DirectoryInvalid, LeptonError
+from lepton_plugins.plugins import plugins, validation_lines
 from lepton_plugins.records.plan import Arm
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.directory import DeploymentDirectory
@@ -16,11 +19,18 @@ from lepton_plugins.routing.policy import SelectionPolicy
 
 
 def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
-    """The plan's policy, from its plugin; UnknownPlugin if none offers its kind."""
+    """The plan's policy, from its plugin. UnknownPlugin; DirectoryInvalid where the plugin can't read its part."""
     plan = directory.plan
     factory = plugins().load("policy", plan.policy.kind)
     versions = [arm.version for arm in plan.arms]
-    policy: SelectionPolicy = factory(plan.policy, directory.policy_files, versions, versions.index(plan.default))
+    try:
+        policy: SelectionPolicy = factory(plan.policy, directory.policy_files, versions, versions.index(plan.default))
+    except LeptonError:
+        raise
+    except Exception as error:  # A plugin of another version, or a plan that no planner wrote.
+        found = validation_lines(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        reason = f"the policy {plan.policy.kind} can't read its part of the plan: {found[:300]}"
+        raise DirectoryInvalid(directory.path, reason) from error
     return policy
 
 

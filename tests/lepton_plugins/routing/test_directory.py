@@ -178,6 +178,13 @@ def test_what_is_wrong_with_a_directory_is_said(source, tmp_path):
         DeploymentDirectory.open(source)
     (source / "plan.json").write_bytes(content)
 
+    kind = DeploymentPlan.model_validate_json(content).policy.model_copy(update={"kind": "segment_best"})
+    _rewrite(source, policy=kind)
+    with pytest.raises(DirectoryInvalid, match="the policy segment_best can't read its part of the plan: by: ") as told:
+        Router.load(source)
+    assert "\n" not in str(told.value)
+    (source / "plan.json").write_bytes(content)
+
     _rewrite(source, default="9")
     with pytest.raises(DirectoryInvalid, match="version 9 as default"):
         DeploymentDirectory.open(source)
