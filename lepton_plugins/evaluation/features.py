@@ -44,7 +44,7 @@ def model_inputs(
         raise InputsMissing(version, missing, frame.columns)
     there = {field.name: field for field in signature.inputs if field.name in frame.columns}
     columns = _columns(frame, list(there))
-    return {name: fit_column(field, _tensor(field, columns[name])) for name, field in there.items()}, []
+    return {name: fit_column(field, columns[name]) for name, field in there.items()}, []
 
 
 def _columns(frame: pd.DataFrame, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -68,17 +68,3 @@ def _matrix_columns(
             f"a column {field.name!r}, or exactly {width} numeric columns to fill the tensor in their order",
         )
     return names
-
-
-def _tensor(field: Field, values: NDArray[Any]) -> NDArray[Any]:
-    """A column of lists as one array with the batch axis first."""
-    if len(field.shape) == 1 or values.dtype != object:
-        return values
-    try:
-        stacked: NDArray[Any] = np.stack([np.asarray(value) for value in values])
-        if stacked.dtype == object:  # Lists of lists, as parquet gives nested values.
-            stacked = np.array([[*map(list, value)] for value in values])
-        return stacked
-    except (TypeError, ValueError):
-        found = f"values such as {str(values[0])[:60]!r}"
-        raise InputInvalid(field.name, found, f"arrays of one shape, {field.shape[1:]}") from None

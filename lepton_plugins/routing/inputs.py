@@ -135,6 +135,8 @@ def numpy_dtype(field: Field) -> np.dtype[Any]:
 
 def _shaped(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     shape = field.shape
+    if len(shape) > 1 and values.dtype == object and values.ndim == 1 and values.size:
+        values = _stacked(field, values)
     if values.ndim == 2 and len(shape) == 1 and values.shape[1] == 1:
         return values[:, 0]  # One column of a table, as codecs of the Open Inference Protocol send it.
     if values.ndim != len(shape) or any(
@@ -143,6 +145,18 @@ def _shaped(field: Field, values: NDArray[Any]) -> NDArray[Any]:
         expected = "one value a row" if len(shape) == 1 else f"shape {shape} (-1: any)"
         raise InputInvalid(field.name, f"an array of shape {values.shape}", expected)
     return values
+
+
+def _stacked(field: Field, values: NDArray[Any]) -> NDArray[Any]:
+    """A column of lists or arrays, as tables hold tensors, as one array with the batch axis first."""
+    try:
+        stacked: NDArray[Any] = np.stack([np.asarray(value) for value in values])
+        if stacked.dtype == object:  # Arrays of arrays, as parquet gives nested values.
+            stacked = np.array([[*map(list, value)] for value in values])
+        return stacked
+    except (TypeError, ValueError):
+        found = f"values such as {str(values[0])[:60]!r}"
+        raise InputInvalid(field.name, found, f"arrays of one shape, {field.shape[1:]}") from None
 
 
 def _floats(field: Field, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

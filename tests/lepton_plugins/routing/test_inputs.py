@@ -91,6 +91,19 @@ def test_tensors_are_checked_by_shape():
             fit_column(field, np.zeros(shape))
 
 
+def test_a_tables_column_of_lists_is_a_tensor(tmp_path):
+    matrix, nested = [[1.0, 2.0], [3.0, 4.0]], [[[1.0], [2.0]], [[3.0], [4.0]]]
+    pd.DataFrame({"x": matrix, "y": nested}).to_parquet(tmp_path / "rows.parquet")
+    columns, _ = InputChecker(None).columns_of(pd.read_parquet(tmp_path / "rows.parquet"))
+    field = Field(name="x", dtype="float32", shape=(-1, 2))
+    for given in (columns["x"], objects(*matrix)):
+        np.testing.assert_array_equal(fit_column(field, given), np.array(matrix, dtype=np.float32))
+    deep = Field(name="y", dtype="float32", shape=(-1, 2, 1))
+    np.testing.assert_array_equal(fit_column(deep, columns["y"]), np.array(nested, dtype=np.float32))
+    with pytest.raises(InputInvalid, match="arrays of one shape"):
+        fit_column(field, objects([1.0, 2.0], [3.0]))
+
+
 def test_one_column_of_a_table_may_have_two_dimensions():
     checker = InputChecker(Signature(inputs=(Field(name="x", dtype="float64"),)))
     assert checker.check({"x": np.zeros((3, 1))}, 3)["x"].shape == (3,)
