@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
+from lepton_plugins.errors import ColumnMissing, PolicyUnfit
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.record import Record
 from lepton_plugins.routing.policy import (
@@ -21,6 +23,7 @@ from lepton_plugins.routing.policy import (
     RowChoice,
     SelectionPolicy,
 )
+from lepton_selection.bins import Bins
 from lepton_selection.segments import Segments, canonical
 from lepton_selection.shrinkage import Differences, shrink
 from lepton_selection.slot_table import SHIFT, SlotTable, assign
@@ -39,13 +42,23 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _binned(text: str) -> tuple[str, int | None]:
+    """`distance:4` is the column and its number of bins."""
+    match = re.fullmatch(r"(.+):([0-9]+)", text)
+    return (match[1], int(match[2])) if match else (text, None)
+
+
 class SegmentBestParams(Record):
     """Parameters of `segment_best`."""
 
     by: Annotated[
         tuple[str, ...],
         BeforeValidator(_listed),
-        Field(min_length=1, max_length=4, description="Context columns whose values make the segments, crossed."),
+        Field(
+            min_length=1,
+            max_length=4,
+            description="Context columns whose values make the segments, crossed; `distance:4`: four quantile bins.",
+        ),
     ]
     min_gain: Annotated[
         float,
@@ -59,9 +72,18 @@ class SegmentBestParams(Record):
     @field_validator("by")
     @classmethod
     def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(by)) != len(by):
+        names = [_binned(text)[0] for text in by]
+        if len(set(names)) != len(names):
             raise ValueError(f"found {list(by)}, expected each column once")
+        for text in by:
+            count = _binned(text)[1]
+            if count is not None and not 2 <= count <= 100:
+                raise ValueError(f"found {text!r}, expected 2 to 100 bins")
         return by
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(_binned(text)[0] for text in self.by)
 
 
 class SegmentBest(SelectionPolicy):
@@ -79,7 +101,8 @@ class SegmentBest(SelectionPolicy):
         super().__init__(document, files, arms, default)
         content = document.document
         self._cells: list[dict[str, Any]] = content["cells"]
-        self._segments = Segments(content["by"], [cell["value"] for cell in self._cells])
+        bins = {name: Bins(edges) for name, edges in content.get("bins", {}).items()}
+        self._segments = Segments(content["by"], [cell["value"] for cell in self._cells], bins)
         whole = np.eye(len(self.arms)).tolist()
         # Where one arm answers a cell alone there is nothing to draw; the others have a table each.
         single = [self.arms.index(cell["slots"][0][0]) if len(cell["slots"]) == 1 else -1 for cell in self._cells]
@@ -93,7 +116,7 @@ class SegmentBest(SelectionPolicy):
         self._names: list[str | None] = [*self._segments.names, None, None]
         self._single = np.asarray(single, dtype=np.intp)
         self._rows = [self._ready(cell, arm) for cell, arm in enumerate(single)]
-        self._column = content["by"][0] if len(content["by"]) == 1 else None
+        self._column = content["by"][0] if len(content["by"]) == 1 and not bins else None
         self._by_text: dict[str | None, _Cell] = {
             value[0]: self._rows[cell] for value, cell in self._segments.cells.items()
         }
@@ -105,12 +128,12 @@ class SegmentBest(SelectionPolicy):
     @classmethod
     def needs(cls, params: BaseModel) -> tuple[str, ...]:
         assert isinstance(params, SegmentBestParams)
-        return params.by
+        return params.columns
 
     @classmethod
     def propose(cls, params: BaseModel, paired: PairedPredictions) -> Proposal | None:
         assert isinstance(params, SegmentBestParams)
-        segments = Segments.found_in(params.by, paired.columns)
+        segments = Segments.found_in(params.columns, paired.columns, _bins(params, paired))
         codes = segments.find(paired.columns, paired.rows)
         known = codes < segments.unknown
         default = paired.default
@@ -178,7 +201,7 @@ class SegmentBest(SelectionPolicy):
         assert shares is not None
         segments: Segments = proposal.detail["segments"]
         before = {}
-        if previous is not None and tuple(previous.document["by"]) == params.by:
+        if previous is not None and tuple(previous.document["by"]) == params.columns:
             before = {tuple(cell["value"]): cell["slots"] for cell in previous.document["cells"]}
         cells = []
         for cell, value in enumerate(segments.values):
@@ -205,8 +228,10 @@ class SegmentBest(SelectionPolicy):
                     "reason": _reason(segments.names[cell], wanted, paired.versions[paired.default], able),
                 }
             )
-        document = {"by": list(params.by), "metric": paired.metric, "cells": cells}
-        return CompiledPolicy(features=params.by, document=document)
+        document: dict[str, Any] = {"by": list(params.columns), "metric": paired.metric, "cells": cells}
+        if segments.bins:
+            document["bins"] = {name: bins.edges for name, bins in segments.bins.items()}
+        return CompiledPolicy(features=params.columns, document=document)
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -259,6 +284,21 @@ class SegmentBest(SelectionPolicy):
 
     def _missing_reason(self) -> str:
         return f"default: {' or '.join(self.document.document['by'])} is missing"
+
+
+def _bins(params: SegmentBestParams, paired: PairedPredictions) -> dict[str, Bins]:
+    found = {}
+    for text in params.by:
+        name, count = _binned(text)
+        if count is None:
+            continue
+        if name not in paired.columns:
+            raise ColumnMissing(name, "segment", paired.columns)
+        bins = Bins.found_in(paired.columns[name], count)
+        if bins is None:
+            raise PolicyUnfit("segment_best", f"by: {text}, a column without numbers", f"by: {name}")
+        found[name] = bins
+    return found
 
 
 def _figure(value: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import ColumnMissing, TooManySegments
+from lepton_selection.bins import Bins
 
 #: More segments than this are no table any more but a model.
 LIMIT = 10_000
@@ -48,10 +49,16 @@ def segment_name(values: Sequence[str]) -> str:
 
 
 class Segments:
-    """Known segments by their values. `unknown` and `missing` are the cells after the last known one."""
+    """Known segments by their values. `unknown` and `missing` are the cells after the last known one.
 
-    def __init__(self, by: Sequence[str], values: Sequence[Sequence[str]]) -> None:
+    A column that has `bins` goes by those instead of its values.
+    """
+
+    def __init__(
+        self, by: Sequence[str], values: Sequence[Sequence[str]], bins: Mapping[str, Bins] | None = None
+    ) -> None:
         self.by = tuple(by)
+        self.bins = dict(bins or {})
         self.values = [tuple(value) for value in values]
         self.names = [segment_name(value) for value in self.values]
         self.unknown = len(self.values)
@@ -68,7 +75,9 @@ class Segments:
         self._cells = np.asarray([self.cells[value] for _, value in combined], dtype=np.intp)
 
     @classmethod
-    def found_in(cls, by: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> Segments:
+    def found_in(
+        cls, by: Sequence[str], columns: Mapping[str, NDArray[Any]], bins: Mapping[str, Bins] | None = None
+    ) -> Segments:
         """Every combination of values that occurs, sorted; rows with a missing value make none."""
         for column in by:
             if column not in columns:
@@ -77,7 +86,8 @@ class Segments:
         levels: list[list[str]] = []
         for column in by:
             known: dict[str, int] = {}
-            codes.append(_codes(columns[column], known, grow=True))
+            own = bins[column].column(columns[column]) if bins and column in bins else columns[column]
+            codes.append(_codes(own, known, grow=True))
             levels.append(list(known))
             if len(known) > LIMIT:
                 raise TooManySegments([column], len(known), LIMIT)
@@ -94,12 +104,12 @@ class Segments:
         values = [
             tuple(level[int(i)] for level, i in zip(levels, row, strict=True)) for row in zip(*parts, strict=True)
         ]
-        return cls(by, sorted(values))
+        return cls(by, sorted(values), bins)
 
     def find(self, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.intp]:
         """Each row's cell, shape (rows,)."""
         codes = [
-            _codes(columns[column], known) if column in columns else np.full(rows, _MISSING)
+            _codes(self._column(columns[column], column), known) if column in columns else np.full(rows, _MISSING)
             for column, known in zip(self.by, self.levels, strict=True)
         ]
         worst = np.minimum.reduce(codes)
@@ -114,11 +124,20 @@ class Segments:
 
     def find_one(self, context: Mapping[str, Any]) -> int:
         """One row's cell; the same as `find` on a batch of that row."""
-        values = tuple([canonical(context.get(column)) for column in self.by])
+        if self.bins:
+            values = tuple([self._text(context.get(column), column) for column in self.by])
+        else:
+            values = tuple([canonical(context.get(column)) for column in self.by])
         cell = self.cells.get(values)  # type: ignore[arg-type]
         if cell is not None:
             return cell
         return self.missing if None in values else self.unknown
+
+    def _column(self, column: NDArray[Any], name: str) -> NDArray[Any]:
+        return self.bins[name].column(column) if name in self.bins else column
+
+    def _text(self, value: Any, name: str) -> str | None:
+        return self.bins[name].one(value) if name in self.bins else canonical(value)
 
     def _combined(self, codes: Sequence[Any]) -> Any:
         total: Any = 0
