@@ -16,9 +16,6 @@ from lepton_plugins.plugins import plugins
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.policy import Proposal
 
-#: What `solver.name: auto` stands for.
-AUTO = "milp"
-
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
@@ -35,8 +32,7 @@ class Allocator:
 
     def solve(self, proposal: Proposal, *, folds: int = 1) -> AllocationSolution:
         """The solver's answer. One of several `folds` gets its part of the time, and may lack rare segments."""
-        name = AUTO if self.spec.solver.name == "auto" else self.spec.solver.name
-        solver: Solver = plugins().load("solver", name)()
+        solver: Solver = plugins().load("solver", self.spec.solver.name)()
         return self.without_idle(solver.solve(self.problem(proposal, folds)))
 
     def problem(self, proposal: Proposal, folds: int = 1) -> AllocationProblem:
@@ -61,7 +57,17 @@ class Allocator:
             form=self.spec.objective.form,
             time_limit=self.spec.solver.time_limit / folds,
             gap=self.spec.solver.gap,
+            conflicts=self.conflicts([item.name for item in everyone]),
+            max_versions=self.spec.resources.max_versions,
+            min_share=self.spec.resources.min_share,
+            seed=self.spec.solver.seed,
         )
+
+    def conflicts(self, versions: Sequence[str]) -> list[tuple[int, int]]:
+        """The declared conflicts among these versions, by index."""
+        place = {version: index for index, version in enumerate(versions)}
+        pairs = self.spec.resources.conflicts
+        return [(place[first], place[second]) for first, second in pairs if first in place and second in place]
 
     def weights(self, everyone: Sequence[Candidate]) -> FloatArray:
         """The wᵢ; one each where the plan file gives none."""
@@ -102,9 +108,27 @@ class Allocator:
                     f"resources.budget.{resource}: found {amount(resource, limit)}, but with the policy's shares "
                     f"version {names} need {amount(resource, use)}, the smallest budget that would do"
                 )
+        short += self._broken(shares, [item.name for item in runs])
         if short:
             raise Infeasible(short)
         return used
+
+    def _broken(self, shares: Mapping[str, float], names: Sequence[str]) -> list[str]:
+        """What else the plan file rules out of versions that no solver chose, in words."""
+        resources = self.spec.resources
+        found = [
+            f"resources.conflicts: the policy has versions {names[first]} and {names[second]} run together"
+            for first, second in self.conflicts(names)
+        ]
+        if resources.max_versions is not None and len(names) > resources.max_versions:
+            listed = ", ".join(names)
+            found.append(f"resources.max_versions: found {resources.max_versions}, but the policy has {listed} run")
+        free = {item.name for item in self.live} - self.required
+        parts = {name: shares.get(name, 0.0) for name in names if name in free}
+        low = [f"version {name} {part:.3g}" for name, part in parts.items() if part < resources.min_share]
+        if low:
+            found.append(f"resources.min_share: found {resources.min_share:g}, the policy gives {', '.join(low)}")
+        return found
 
 
 def traffic_of(proposal: Proposal, given: Mapping[str, float], *, strict: bool = True) -> NDArray[np.float64]:

@@ -133,7 +133,8 @@ def roles(spec: PlanSpec) -> dict[str, str]:
 def named(spec: PlanSpec) -> Iterable[str]:
     """Every version number in the plan file."""
     listed = spec.versions if isinstance(spec.versions, tuple) else ()
-    return dict.fromkeys([*listed, *roles(spec), *spec.objective.weights])
+    apart = [version for pair in spec.resources.conflicts for version in pair]
+    return dict.fromkeys([*listed, *roles(spec), *spec.objective.weights, *apart])
 
 
 def admit(

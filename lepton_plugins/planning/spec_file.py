@@ -96,11 +96,10 @@ def _of_plugins(spec: PlanSpec) -> tuple[BaseModel | None, list[tuple[Place, str
             params = accepted.model_validate(spec.policy.params)
         except ValidationError as error:
             found += findings(error, accepted, spec.policy.params, ("policy", "params"))
-    if spec.solver.name != "auto":
-        try:
-            plugins().offer("solver", spec.solver.name)
-        except LeptonError as error:
-            found.append((("solver", "name"), str(error)))
+    try:
+        plugins().offer("solver", spec.solver.name)
+    except LeptonError as error:
+        found.append((("solver", "name"), str(error)))
     return params, found
 
 

@@ -100,6 +100,15 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
 Versions = Annotated[tuple[VersionNumber, ...], AfterValidator(_unique)]
 
 
+def _two(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(values) != 2:
+        raise ValueError(f"found {list(values)}, expected two versions such as [1, 3]")
+    return values
+
+
+Pair = Annotated[Versions, AfterValidator(_two)]
+
+
 class SpecRecord(Record):
     """A part of the plan file. Its keys' docstrings are the descriptions in `lepton schema plan`."""
 
@@ -187,6 +196,12 @@ class ResourceSpec(SpecRecord):
     load: Rate | None = None
     """Rows a second that must be answered."""
     slo: Slo = Slo()
+    max_versions: Annotated[int, Field(ge=1)] | None = None
+    """How many versions may run, default arm, fallback and shadows counted."""
+    min_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The least part of the traffic that a version is run for; the default arm and the fallback may have less."""
+    conflicts: tuple[Pair, ...] = ()
+    """Pairs of versions that must not run together, such as [[1, 3]]."""
 
     @model_validator(mode="after")
     def _cpu_by_load(self) -> ResourceSpec:
@@ -199,11 +214,13 @@ class SolverSpec(SpecRecord):
     """Who allocates, and for how long it may search."""
 
     name: str = "auto"
-    """`lepton plugins` lists them; auto: the exact one."""
+    """`lepton plugins` lists them; auto: milp, and genetic too where the time wasn't enough for a proof."""
     time_limit: Seconds = 10.0
     """How long one search may take; the best found so far is then the answer."""
     gap: Annotated[float, Field(ge=0)] = 0.001
     """Stop where the answer is proved to be within this part of the optimum's gain."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """For genetic and swarm, which draw: the same seed gives the same answer."""
 
 
 class VersionFilter(SpecRecord):

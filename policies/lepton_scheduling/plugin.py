@@ -5,16 +5,28 @@ from __future__ import annotations
 from lepton_plugins import hookimpl
 from lepton_plugins.records.plugin import SolverOffer
 
+_SUMMARIES = {
+    "auto": (
+        "auto:AutoSolver",
+        "milp, and genetic too where the time wasn't enough for a proof; the better of the two",
+    ),
+    "milp": ("milp:MilpSolver", "Exact: mixed-integer programming by HiGHS through SciPy"),
+    "greedy": ("greedy:GreedySolver", "Adds the version that gains most for what it uses; the fastest"),
+    "genetic": ("genetic:GeneticSolver", "Genetic algorithm on random keys, guided by density, with repair"),
+    "swarm": ("swarm:SwarmSolver", "Particle swarm on random keys, guided by density, with repair"),
+}
+
 
 @hookimpl
 def lepton_solvers() -> list[SolverOffer]:
     return [
         SolverOffer(
-            name="milp",
-            summary="Exact: mixed-integer programming by HiGHS through SciPy",
-            target="lepton_scheduling.milp:MilpSolver",
+            name=name,
+            summary=summary,
+            target=f"lepton_scheduling.{target}",
             requires=("scipy",),
             install="pip install scipy",
-            exact=True,
+            exact=name in ("auto", "milp"),
         )
+        for name, (target, summary) in _SUMMARIES.items()
     ]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.planning.solver import AllocationProblem, FloatArray, required_of
+from lepton_plugins.planning.solver import AllocationProblem, FloatArray, required_of, runnable
+from lepton_scheduling.cliques import cliques
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
-
-RESOURCES = ("cpu", "memory", "gpu", "gpu_memory")
+    from scipy.sparse import csr_array
 
 #: Below this a share is HiGHS' integrality tolerance (1e-6), not traffic.
 _NOTHING = 2e-6
@@ -23,8 +23,8 @@ _NOTHING = 2e-6
 class Program:
     """Columns: one share for each allowed (segment, version), then one binary "runs" for each version.
 
-    `segment` and `version` (cells,) say which cell a share column is. Resource rows are divided by their
-    budget, so that bytes and cores are of the same size to the solver.
+    `segment` and `version` (cells,) say which cell a share column is. Rows of limits (the budgets, and the number
+    of versions) are divided by the limit, so that bytes and cores are of the same size to the solver.
     """
 
     problem: AllocationProblem
@@ -45,13 +45,13 @@ class Program:
         return self.cells + len(self.problem.versions)
 
     def use(self, resource: str) -> FloatArray:
-        """What each column uses of a resource, shape (columns,), in the resource's own unit."""
+        """What each column uses of a resource or of `versions`, shape (columns,), in the resource's own unit."""
         problem = self.problem
         use = np.zeros(self.columns)
         if resource == "cpu":
             use[: self.cells] = problem.load * problem.traffic[self.segment] * problem.cpu[self.version]
         else:
-            use[self.cells :] = getattr(problem, resource)
+            use[self.cells :] = 1.0 if resource == "versions" else getattr(problem, resource)
         return use
 
     def mixture(self) -> FloatArray:
@@ -77,13 +77,17 @@ class Program:
     def solve(
         self,
         worth: FloatArray,
-        budgets: dict[str, float],
+        limits: dict[str, float],
         *,
         runs: NDArray[np.bool_] | None = None,
+        relaxed: bool = False,
         time_limit: float | None = None,
         gap: float = 0.0,
     ) -> OptimizeResult:
-        """Maximise `worth` over the columns within `budgets` by HiGHS; `runs` fixes which versions run."""
+        """Maximise `worth` over the columns within `limits` by HiGHS.
+
+        `runs` fixes which versions run; `relaxed` lets them run in part, whose optimum is an upper bound.
+        """
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_array, vstack
 
@@ -98,14 +102,19 @@ class Program:
         rows = [whole, linked]
         low = [np.ones(whole.shape[0]), np.full(self.cells, -np.inf)]
         high = [np.ones(whole.shape[0]), np.zeros(self.cells)]
-        for resource, budget in budgets.items():
-            scale = budget or 1.0
+        for resource, limit in limits.items():
+            scale = limit or 1.0
             rows.append(csr_array(self.use(resource)[None, :] / scale))
             low.append(np.full(1, -np.inf))
-            high.append(np.full(1, budget / scale))
+            high.append(np.full(1, limit / scale))
+        for matrix, least, most in (self._conflicts(), self._least()):
+            rows.append(matrix)
+            low.append(np.full(matrix.shape[0], least))
+            high.append(np.full(matrix.shape[0], most))
         lower = np.zeros(self.columns)
         upper = np.ones(self.columns)
         lower[self.cells :] = required_of(self.problem)
+        upper[self.cells :] = runnable(self.problem)
         if runs is not None:
             lower[self.cells :] = upper[self.cells :] = runs
         options: dict[str, float] = {"mip_rel_gap": gap}
@@ -113,11 +122,33 @@ class Program:
             options["time_limit"] = time_limit
         return milp(
             -worth,
-            integrality=np.r_[np.zeros(self.cells), np.ones(versions)],
+            integrality=np.r_[np.zeros(self.cells), np.full(versions, 0 if relaxed else 1)],
             bounds=Bounds(lower, upper),
             constraints=LinearConstraint(vstack(rows, format="csc"), np.concatenate(low), np.concatenate(high)),
             options=options,
         )
+
+    def _conflicts(self) -> tuple[csr_array, float, float]:
+        """Σ xᵢ ≤ 1 over each clique of conflicts."""
+        from scipy.sparse import csr_array
+
+        found = cliques(self.problem.conflicts)
+        row = np.repeat(np.arange(len(found)), [len(clique) for clique in found])
+        column = self.cells + np.array([version for clique in found for version in clique], dtype=np.intp)
+        return csr_array((np.ones(len(row)), (row, column)), shape=(len(found), self.columns)), -np.inf, 1.0
+
+    def _least(self) -> tuple[csr_array, float, float]:
+        """Σ_s traffic_s·share_is − min_share·xᵢ ≥ 0 for each version that isn't required."""
+        from scipy.sparse import csr_array
+
+        problem = self.problem
+        versions = len(problem.versions)
+        if not problem.min_share:
+            return csr_array((0, self.columns)), 0.0, np.inf
+        row = np.r_[self.version, np.arange(versions)]
+        value = np.r_[problem.traffic[self.segment], np.full(versions, -problem.min_share)]
+        matrix = csr_array((value, (row, np.arange(self.columns))), shape=(versions, self.columns))
+        return matrix[np.flatnonzero(~required_of(problem))], 0.0, np.inf
 
     def shares(self, x: FloatArray) -> FloatArray:
         """The solution's shares (segments, versions), free of the solver's tolerances."""

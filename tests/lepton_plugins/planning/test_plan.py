@@ -14,6 +14,7 @@ from lepton_plugins.errors import (
     SpecInvalid,
     TrafficInvalid,
     UnknownMetric,
+    VersionNotFound,
     WeightMissing,
 )
 from lepton_plugins.planning import lifecycle
@@ -260,3 +261,39 @@ def test_given_traffic_of_a_rare_segment(new_world):
 def test_a_default_cannot_be_a_shadow():
     with pytest.raises(SpecInvalid, match="version 2 as default and in around"):
         parse_spec({"model": "flights", "default": 2, "around": {"shadow": [2]}})
+
+
+def test_conflicts_and_the_number_of_versions(split_world):
+    for resources in ({"conflicts": [[1, 2]]}, {"max_versions": 1}, {"min_share": 0.6}):
+        plan = planned(split_world, resources=resources).plan
+        assert [arm.version for arm in plan.arms] == ["1"]
+        assert {item.code for item in plan.rejected} == {"no_share"}
+    with pytest.raises(Infeasible, match=r"resources\.conflicts: versions 1 and 2 must both run"):
+        planned(split_world, around={"fallback": 2}, resources={"conflicts": [[1, 2]]})
+    with pytest.raises(VersionNotFound):
+        planned(split_world, resources={"conflicts": [[1, 9]]})
+    with pytest.raises(SpecInvalid, match=r"resources\.conflicts\[0\]: found \['1'\], expected two versions such as"):
+        planned(split_world, resources={"conflicts": [[1]]})
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"conflicts": [[2, 1]]}, "resources.conflicts: the policy has versions 2 and 1 run together"),
+        ({"max_versions": 1}, "resources.max_versions: found 1, but the policy has 1, 2 run"),
+        ({"min_share": 0.4}, "resources.min_share: found 0.4, the policy gives version 2 0.3"),
+    ],
+)
+def test_given_shares_must_keep_them_too(split_world, resources, said):
+    with pytest.raises(Infeasible) as caught:
+        planned(split_world, policy={"kind": "weighted", "params": {"shares": {1: 0.7, 2: 0.3}}}, resources=resources)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["auto", "milp", "greedy", "genetic", "swarm"])
+def test_every_solver_makes_a_plan(split_world, name):
+    plan = planned(
+        split_world, solver={"name": name, "seed": 3}, resources={"load": "100/s", "budget": {"cpu": 0.4}}
+    ).plan
+    assert plan.allocation.solver == ("milp" if name == "auto" else name)
+    assert {arm.version for arm in plan.arms} == {"1", "2"}

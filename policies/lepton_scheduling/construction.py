@@ -1,0 +1,163 @@
+"""Allocations built version by version in an order, and what a search needs to choose the order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.planning.solver import AllocationProblem, FloatArray, limits_of, required_of, runnable
+from lepton_scheduling.outcome import objective_of, worth_of
+from lepton_scheduling.program import Program
+from lepton_scheduling.sharing import best_shares
+
+Runs = NDArray[np.bool_]
+#: Beside one version's own use of what is limited: two that use nothing are told apart by their value.
+_LITTLE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """Versions that run and their shares, which keep every limit; `rank` orders allocations."""
+
+    runs: Runs
+    shares: FloatArray
+    rank: tuple[float, float]
+
+
+@dataclass(slots=True)
+class Construction:
+    """Adds versions as long as they fit, conflict with none before them and, in `mixture`, improve a segment.
+
+    `value`, `load` (segments, versions): the objective's part of a whole share (−∞: not allowed) and its cores.
+    `use` (versions, limits) is each version's part of every limit but the CPU's; `density` (versions,) the value
+    for that use, in (0, 1]; `scale` the price of a core at which all that routing can win would pay for the budget.
+    """
+
+    problem: AllocationProblem
+    program: Program = field(init=False)
+    limits: dict[str, float] = field(init=False)
+    base: Runs = field(init=False)
+    value: FloatArray = field(init=False)
+    load: FloatArray = field(init=False)
+    alone: FloatArray = field(init=False)
+    use: FloatArray = field(init=False)
+    density: FloatArray = field(init=False)
+    scale: float = field(init=False)
+    _floor: FloatArray = field(init=False)
+    _near: list[list[int]] = field(init=False)
+    _seen: dict[bytes, Allocated | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problem = self.problem
+        self.program, self.limits = Program.of(problem), limits_of(problem)
+        self.base = required_of(problem)
+        worth = problem.traffic[:, None] * problem.weights[None, :] * problem.utility
+        self.value = np.where(problem.allowed, worth, -np.inf)
+        self.load = problem.load * problem.traffic[:, None] * problem.cpu[None, :]
+        self._floor = np.where(problem.allowed, worth, np.inf).min(axis=1)
+        cores = self.limits.get("cpu")
+        span = float((self.value.max(axis=1) - self._floor).sum())
+        self.scale = span / cores if cores else 0.0
+        columns = [self._part(resource, limit) for resource, limit in self.limits.items() if resource != "cpu"]
+        self.use = np.stack(columns, axis=1) if columns else np.zeros((len(problem.versions), 0))
+        if problem.form == "select":
+            self.alone = problem.weights * (problem.traffic @ problem.utility)
+        else:
+            self.alone = np.where(problem.allowed, worth - self._floor[:, None], 0.0).sum(axis=0)
+        density = np.maximum(self.alone, 0.0) / (_LITTLE + self.use.sum(axis=1))
+        self.density = np.maximum(density / (density.max(initial=0.0) or 1.0), _LITTLE)
+        self._near = [[] for _ in problem.versions]
+        for first, second in problem.conflicts:
+            self._near[first].append(second)
+            self._near[second].append(first)
+
+    def _part(self, resource: str, limit: float) -> FloatArray:
+        use: FloatArray = self.program.use(resource)[self.program.cells :]
+        return use / limit if limit else np.where(use > 0, np.inf, 0.0)
+
+    def in_order(self, order: NDArray[np.intp], price: float) -> Runs:
+        """Versions that run when they are added in this order, a core costing `price`."""
+        mixture = self.problem.form == "mixture"
+        runs, room, blocked, best = self._start(price)
+        worth = self.value - price * self.load
+        left = room.tolist()
+        uses, columns = self.use.tolist(), worth.T
+        for i in order.tolist():
+            if runs[i] or blocked[i] or any(use > free for use, free in zip(uses[i], left, strict=True)):
+                continue
+            if mixture:
+                if not (columns[i] > best).any():
+                    continue
+                best = np.maximum(best, columns[i])
+            runs[i] = True
+            left = [free - use for use, free in zip(uses[i], left, strict=True)]
+            blocked[self._near[i]] = True
+        return runs
+
+    def by_gain(self, price: float, *, per_use: bool) -> Runs:
+        """Versions that run when the one that gains most, or most for what it uses, is added each time."""
+        mixture = self.problem.form == "mixture"
+        runs, room, blocked, best = self._start(price)
+        worth = self.value - price * self.load
+        # An uncovered segment counts as worse than anything: it is covered first.
+        best = np.maximum(best, self._floor - price * self.load.max(axis=1) - 1.0)
+        cost = _LITTLE + self.use.sum(axis=1)
+        while True:
+            gain = np.maximum(worth - best[:, None], 0.0).sum(axis=0) if mixture else self.alone
+            fits = ~runs & ~blocked & (self.use <= room).all(axis=1) & (gain > 0)
+            if not fits.any():
+                return runs
+            i = int(np.where(fits, gain / cost if per_use else gain, -np.inf).argmax())
+            runs[i] = True
+            room = room - self.use[i]
+            best = np.maximum(best, worth[:, i])
+            blocked[self._near[i]] = True
+
+    def _start(self, price: float) -> tuple[Runs, FloatArray, Runs, FloatArray]:
+        runs = self.base.copy()
+        room = 1.0 + 1e-12 - self.use[runs].sum(axis=0)
+        blocked = ~runnable(self.problem)
+        for i in np.flatnonzero(runs).tolist():
+            blocked[self._near[i]] = True
+        best = (self.value - price * self.load)[:, runs].max(axis=1, initial=-np.inf)
+        return runs, room, blocked, best
+
+    def allocated(self, runs: Runs) -> Allocated | None:
+        """The best shares among these versions; None where they can't answer everything within the limits."""
+        key = np.packbits(runs).tobytes()
+        if key not in self._seen:
+            self._seen[key] = self._allocate(runs)
+        return self._seen[key]
+
+    def _allocate(self, runs: Runs) -> Allocated | None:
+        cores = self.limits.get("cpu")
+        shares = best_shares(self.value, self.load, runs, cores)
+        if shares is None:
+            return None
+        required = required_of(self.problem)
+        parts = self.problem.traffic @ shares
+        needy = runs & ~required & (parts < self.problem.min_share)
+        if self.problem.form == "mixture":
+            needy &= parts > 0
+        if not needy.any():
+            return self._ranked(runs, shares)
+        # Either the others leave it enough, or it doesn't run.
+        forced = self._forced(runs)
+        if forced is not None and self.problem.form == "select":
+            return forced
+        without = runs.copy()
+        without[np.flatnonzero(needy)[parts[needy].argmin()]] = False
+        found = [item for item in (forced, self.allocated(without)) if item is not None]
+        return max(found, key=lambda item: item.rank, default=None)
+
+    def _forced(self, runs: Runs) -> Allocated | None:
+        """The best shares that give each version its minimum: a linear program."""
+        x = self.program.solve(self.program.mixture(), self.limits, runs=runs).x
+        return None if x is None else self._ranked(runs, self.program.shares(x))
+
+    def _ranked(self, runs: Runs, shares: FloatArray) -> Allocated:
+        if self.problem.form == "mixture":
+            runs = required_of(self.problem) | (shares > 0).any(axis=0)
+        return Allocated(runs, shares, (objective_of(self.problem, shares, runs), worth_of(self.problem, shares)))

@@ -1,0 +1,73 @@
+"""Answers with what is known of how good they can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, runnable, used_by
+from lepton_scheduling.program import Program
+
+#: What two sums of the same figures may differ by.
+_ROUNDING = 1e-9
+
+
+def worth_of(problem: AllocationProblem, shares: FloatArray) -> float:
+    """Σ_s traffic_s Σᵢ share_is·wᵢ·P_is."""
+    return float(problem.traffic @ (shares * problem.utility) @ problem.weights)
+
+
+def chosen_worth(problem: AllocationProblem, runs: NDArray[np.bool_]) -> float:
+    """Σᵢ xᵢ·wᵢ·Pᵢ."""
+    return float((problem.weights * (problem.traffic @ problem.utility)) @ runs)
+
+
+def objective_of(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_]) -> float:
+    """The objective in the form that the problem asks for."""
+    return chosen_worth(problem, runs) if problem.form == "select" else worth_of(problem, shares)
+
+
+def answer(
+    solver: str,
+    problem: AllocationProblem,
+    shares: FloatArray,
+    runs: NDArray[np.bool_],
+    bound: float,
+    *,
+    optimal: bool = False,
+) -> AllocationSolution:
+    """An allocation as the solver's answer; `optimal` where a search was finished, or the bound is met."""
+    objective = objective_of(problem, shares, runs)
+    solution = AllocationSolution(
+        solver,
+        "optimal" if optimal else "feasible",
+        shares,
+        runs,
+        objective,
+        bound,
+        0.0,
+        used_by(problem, shares, runs),
+    )
+    return rebounded(solution, bound)
+
+
+def rebounded(solution: AllocationSolution, bound: float) -> AllocationSolution:
+    """The same answer with a better bound, and the gap that it leaves."""
+    bound = max(bound, solution.objective)
+    gap = (bound - solution.objective) / abs(bound) if bound else 0.0
+    status = "optimal" if gap <= _ROUNDING else solution.status
+    return replace(solution, bound=bound, gap=gap, status=status)
+
+
+def upper_bound(program: Program, relaxed: float | None) -> float:
+    """The objective's upper bound from the optimum of the relaxed program; without it, that without any limits."""
+    problem = program.problem
+    if problem.form == "select":
+        each = problem.weights * (problem.traffic @ problem.utility)
+        return float(np.maximum(each, 0.0) @ runnable(problem)) if relaxed is None else relaxed
+    worth = problem.weights[None, :] * problem.utility
+    if relaxed is None:
+        return float(problem.traffic @ np.where(problem.allowed, worth, -np.inf).max(axis=1))
+    return float(problem.traffic @ np.where(problem.allowed, worth, np.inf).min(axis=1)) + relaxed

@@ -1,0 +1,119 @@
+"""What the heuristic solvers share: the bound, good first answers, the best answer so far, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import monotonic
+
+import numpy as np
+
+from lepton_plugins.errors import Infeasible, NoSolutionInTime
+from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray
+from lepton_scheduling import infeasible
+from lepton_scheduling.construction import Allocated, Construction, Runs
+from lepton_scheduling.outcome import answer, upper_bound
+
+#: Prices of a core that the greedy constructions are tried at, in `Construction.scale`.
+_PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+#: Keys stay below one: a key's price is key / (1 − key).
+_HIGHEST = 0.999
+
+
+@dataclass(slots=True)
+class Search:
+    """A search over random keys: one number in [0, 1] for each version, one for the price of a core.
+
+    Keys times `Construction.density` are the order in which an allocation is built (random keys: Bean 1994;
+    with the density's guidance they start near the greedy answer). An order that leaves a segment without an answer
+    is repaired: it starts from a set that is known to do.
+    """
+
+    solver: str
+    problem: AllocationProblem
+    build: Construction = field(init=False)
+    best: Allocated | None = field(init=False, default=None)
+    bound: float = field(init=False)
+    relaxed: FloatArray | None = field(init=False, default=None)
+    _end: float = field(init=False)
+    _cover: Runs | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._end = monotonic() + self.problem.time_limit
+        self.build = build = Construction(self.problem)
+        program = build.program
+        if not self.problem.allowed.any(axis=1).all():
+            raise Infeasible(infeasible.reasons(program, build.limits))
+        worth = program.select() if self.problem.form == "select" else program.mixture()
+        result = program.solve(worth, build.limits, relaxed=True, time_limit=self.problem.time_limit / 2)
+        if result.status == 2:
+            raise Infeasible(infeasible.reasons(program, build.limits))
+        solved = result.status == 0
+        self.bound = upper_bound(program, -result.fun if solved else None)
+        if solved:
+            self.relaxed = np.clip(result.x[program.cells :], 0.0, 1.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up, or the answer good enough."""
+        close = self.best is not None and self.bound - self.best.rank[0] <= 1e-9 * abs(self.bound)
+        return close or monotonic() > self._end
+
+    def start(self) -> None:
+        """The greedy answers; what a search begins with and has to beat."""
+        prices = _PRICES if self.build.scale else (0.0,)
+        for price in prices:
+            for per_use in (True, False):
+                self.offer(self.build.by_gain(price * self.build.scale, per_use=per_use))
+                if self.over:
+                    return
+        if self.best is None:
+            self.offer(self.cover())
+
+    def seeds(self) -> Iterable[FloatArray]:
+        """Keys of good answers: the best so far, the relaxed program's, the density's own order."""
+        size = len(self.problem.versions)
+        if self.best is not None:
+            yield np.r_[0.01 + 0.98 * self.best.runs, 0.1]
+        if self.relaxed is not None:
+            yield np.r_[0.01 + 0.98 * self.relaxed, 0.1]
+        yield np.full(size + 1, 0.5)
+
+    def try_keys(self, keys: FloatArray) -> tuple[float, float]:
+        """The rank of the allocation that the keys (versions + 1,) stand for."""
+        order = np.argsort(-keys[:-1] * self.build.density, kind="stable")
+        key = min(max(float(keys[-1]), 0.0), _HIGHEST)
+        price = self.build.scale * key / (1.0 - key)
+        found = self.offer(self.build.in_order(order, price))
+        if found is None:
+            free, self.build.base = self.build.base, self.cover()
+            found = self.offer(self.build.in_order(order, price))
+            self.build.base = free
+        return found.rank if found is not None else (-np.inf, -np.inf)
+
+    def offer(self, runs: Runs) -> Allocated | None:
+        """Allocate among these versions, and keep the answer if it is the best."""
+        found = self.build.allocated(runs)
+        if found is not None and (self.best is None or found.rank > self.best.rank):
+            self.best = found
+        return found
+
+    def cover(self) -> Runs:
+        """Few versions that can answer everything within the limits. Infeasible where a proof says none can."""
+        if self._cover is None:
+            program = self.build.program
+            columns = -program.use("versions")
+            left = max(self._end - monotonic(), 0.1 * self.problem.time_limit)
+            result = program.solve(columns, self.build.limits, time_limit=left, gap=1.0)
+            if result.x is None and result.status == 2:
+                raise Infeasible(infeasible.reasons(program, self.build.limits))
+            if result.x is None:
+                raise NoSolutionInTime(self.solver, self.problem.time_limit)
+            self._cover = result.x[program.cells :] > 0.5
+        return self._cover
+
+    def answer(self) -> AllocationSolution:
+        """The best allocation, with the bound. NoSolutionInTime where there is none."""
+        if self.best is None:
+            raise NoSolutionInTime(self.solver, self.problem.time_limit)
+        return answer(self.solver, self.problem, self.best.shares, self.best.runs, self.bound)

@@ -1,0 +1,59 @@
+"""`swarm`: particle swarm optimisation on random keys, guided by density, with repair."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution
+from lepton_scheduling.milp import without_limits
+from lepton_scheduling.search import Search
+
+NAME = "swarm"
+_PARTICLES = 30
+_STEPS = 120
+#: Steps without a better answer after which it stops.
+_PATIENCE = 25
+#: Constriction by Clerc & Kennedy 2002 (IEEE Trans. Evol. Comput. 6).
+_INERTIA = 0.7298
+_PULL = 1.49618
+
+
+class SwarmSolver:
+    """Particle swarm with inertia (Kennedy & Eberhart 1995; Clerc & Kennedy 2002). Draws by `problem.seed`."""
+
+    def solve(self, problem: AllocationProblem) -> AllocationSolution:
+        solution = without_limits(problem, NAME)
+        if solution is not None:
+            return solution
+        search = Search(NAME, problem)
+        search.start()
+        _fly(search, np.random.default_rng(problem.seed))
+        return search.answer()
+
+
+def _fly(search: Search, rng: np.random.Generator) -> None:
+    shape = (_PARTICLES, len(search.problem.versions) + 1)
+    keys = rng.random(shape)
+    for place, seed in enumerate(search.seeds()):
+        keys[place] = seed
+    speed = rng.uniform(-0.1, 0.1, shape)
+    own, ranks = keys.copy(), [(-np.inf, -np.inf)] * _PARTICLES
+    idle = 0
+    for _ in range(_STEPS):
+        before = search.best
+        for place in range(_PARTICLES):
+            if search.over:
+                return
+            rank = search.try_keys(keys[place])
+            if rank > ranks[place]:
+                own[place], ranks[place] = keys[place], rank
+        idle = idle + 1 if search.best is before else 0
+        if idle >= _PATIENCE:
+            return
+        leader = own[max(range(_PARTICLES), key=lambda place: ranks[place])]
+        speed = _INERTIA * speed + _PULL * (rng.random(shape) * (own - keys) + rng.random(shape) * (leader - keys))
+        keys = keys + speed
+        # A particle that hits the border stops there.
+        outside = (keys < 0) | (keys > 1)
+        speed[outside] = 0.0
+        keys = np.clip(keys, 0.0, 1.0)
