@@ -6,13 +6,14 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -74,6 +75,8 @@ class ServingApp(Starlette):
         self._access = Access(settings)
         self._lanes = Lanes(settings.workers, settings.limits.queued)
         self._exact: dict[tuple[str, str], Match] = {}
+        self.short_urls: dict[bytes, Match] = {}
+        """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
         self._closing: set[asyncio.Task[None]] = set()
 
     # --- life ------------------------------------------------------------------------------
@@ -159,6 +162,11 @@ class ServingApp(Starlette):
                 params = {"model": served.model} if "{model}" in route.path else {}
                 exact[route.method, route.path.replace("{model}", served.model)] = (route, params)
         self._exact = exact
+        self.short_urls = {
+            path.encode(): match
+            for (_, path), match in exact.items()
+            if match[0].predicts and match[0].permission is Permission.PUBLIC and quote(path, safe="/:") == path
+        }
         self.served = served
         self.serving.reload.loaded_at = time.time()
         COLLECTOR.show(self.serving, served)
@@ -217,6 +225,29 @@ class ServingApp(Starlette):
         if not route.long or self._lanes.is_short(kind):
             return self._lanes.here(kind, route.answer, served, call)
         return await self._lanes.aside(kind, route.answer, served, call)
+
+    def answer_at_once(self, url: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer | None:
+        """The answer to a whole request for one of `short_urls`; None where it is too long for the event loop."""
+        served = self.served
+        match = self.short_urls.get(url)
+        if served is None or match is None or len(body) > self.settings.limits.body:
+            return None
+        route, params = match
+        kind = (route.path, len(body).bit_length())
+        counts = self.serving.metrics
+        if not self._lanes.is_short(kind) or counts.in_flight >= self.settings.limits.in_flight:
+            return None
+        start = perf_counter()
+        try:
+            call = Call(params, dict(headers), body)
+            if b"x-lepton-version" in call.headers:
+                self.check_forcing(served, call)
+            self._check_body(route, call.headers)
+            answer = self._lanes.here(kind, route.answer, served, call)
+        except Exception as error:
+            answer = error_answer(error)
+        counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
+        return answer
 
     async def respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
         """Answer a prediction that came another way than HTTP: the same checks, lanes and counts.
@@ -282,6 +313,16 @@ class ServingApp(Starlette):
 
     async def _body(self, route: Route, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The request's body, counted while it arrives."""
+        self._check_body(route, headers)
+        limit = self.settings.limits.body
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False) and len(body) <= limit:
+            return body
+        return await _rest(body, message, receive, limit)
+
+    def _check_body(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
+        """What the headers say of the body: its media type, its encoding, its length."""
         media = headers.get(b"content-type")
         if media is not None and media not in route.media:
             plain = media.partition(b";")[0].strip().lower()
@@ -294,11 +335,6 @@ class ServingApp(Starlette):
         length = headers.get(b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
             raise BodyTooLarge(limit)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= limit:
-            return body
-        return await _rest(body, message, receive, limit)
 
 
 async def _rest(body: bytes, message: Message, receive: Receive, limit: int) -> bytes:

@@ -71,11 +71,11 @@ def decode_tensor(name: str, datatype: str, shape: list[int], data: msgspec.Raw)
     """A tensor's JSON data as an array of its datatype and shape; InputInvalid names the tensor."""
     dtype = numpy_of(name, datatype)
     size = tensor_size(name, shape)
-    if not len(memoryview(data)):
-        raise InputInvalid(name, "no data", "`data`, a list of values")
     try:
         values = _FLAT[datatype].decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if not len(memoryview(data)):
+            raise InputInvalid(name, "no data", "`data`, a list of values") from None
         values = _flatten(name, datatype, shape, data, error)
     if len(values) != size:
         raise InputInvalid(name, f"{len(values)} values", f"{size} for the shape {shape}")

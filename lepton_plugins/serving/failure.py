@@ -40,6 +40,8 @@ PUBLIC = (
     VersionNotFound,
 )
 
+CLOSE = (b"connection", b"close")
+
 #: A client can name a field in megabytes; what is said of it stays readable.
 _LONGEST = 600
 
@@ -74,7 +76,7 @@ def _headers(error: LeptonError) -> Headers:
         return [*JSON_HEADERS, (b"retry-after", b"1")]
     if isinstance(error, BodyTooLarge | BodyTooSlow):
         # What is still on its way isn't waited for.
-        return [*JSON_HEADERS, (b"connection", b"close")]
+        return [*JSON_HEADERS, CLOSE]
     return JSON_HEADERS
 
 

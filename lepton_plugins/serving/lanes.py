@@ -20,6 +20,9 @@ T = TypeVar("T")
 _SHORT = 0.002
 #: So many long calls in a row mean that the kind is long. Fewer may be those that the machine interrupted.
 _STREAK = 4
+#: So many calls a kind that was sent away stays in threads, twice as many each further time: one that waits
+#: (for a time limit, another host, a disk) takes no processor time and would come back at once.
+_STAY, _LONGEST_STAY = 32, 1 << 16
 
 
 class Expectation:
@@ -29,13 +32,14 @@ class Expectation:
     mostly its wait for the interpreter's lock, and would keep it there for ever.
     """
 
-    __slots__ = ("calls", "long", "mean", "short")
+    __slots__ = ("calls", "long", "mean", "short", "stay")
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.calls = 0
         self.long = 0
         self.short = False
+        self.stay = 0
 
     def learn_here(self, wall: float) -> None:
         if wall < _SHORT:
@@ -44,12 +48,13 @@ class Expectation:
         self.long += 1
         if self.long >= _STREAK:
             self.short, self.calls, self.long = False, 0, 0
+            self.stay = min(max(2 * self.stay, _STAY), _LONGEST_STAY)
 
     def learn_aside(self, busy: float) -> None:
         self.calls += 1
         # The first calls count alike: the very first may have imported or allocated something.
         self.mean += (busy - self.mean) * max(0.05, 1 / self.calls)
-        self.short = self.mean < _SHORT / 2
+        self.short = self.mean < _SHORT / 2 and self.calls >= self.stay
 
 
 class Lanes:

@@ -81,6 +81,7 @@ def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, re
     class Protocol(BoundedProtocol):
         header_limit = settings.limits.header
         time_limit = settings.limits.body_time
+        serving = app
 
     config = uvicorn.Config(
         app,
