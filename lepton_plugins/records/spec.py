@@ -152,6 +152,15 @@ class Sticky(SpecRecord):
     """The column (or, for a whole request, the header x-lepton-key) that names the unit."""
 
 
+class Breaker(SpecRecord):
+    """When an arm is left out for a while; the default arm never is."""
+
+    failures: Annotated[int, Field(ge=1)] = 10
+    """So many failed calls in a row."""
+    wait: Seconds = 10.0
+    """How long until one call tries it again; twice as long after each trial that fails."""
+
+
 class Around(SpecRecord):
     """The wrappers around the policy: guard → holdout → sticky → policy → degrade → fallback; shadow beside."""
 
@@ -167,6 +176,8 @@ class Around(SpecRecord):
     """The arm that answers when the chosen one can't; default: the default arm."""
     timeout: Seconds | None = None
     """How long an arm may take before the fallback answers."""
+    breaker: Breaker | None = Breaker()
+    """When an arm that fails is left out for a while; null: never."""
 
 
 class Budget(SpecRecord):

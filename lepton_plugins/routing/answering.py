@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid
+from lepton_plugins.records.spec import Breaker
+from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.loaded_arm import LoadedArm, broken_rows, take
@@ -43,13 +45,24 @@ class Answerer:
     """Runs arms. `fallback` and `default` are indices into `arms`; `timeout` in seconds."""
 
     def __init__(
-        self, arms: Sequence[LoadedArm], fallback: int, default: int, timeout: float | None, counters: Counters
+        self,
+        arms: Sequence[LoadedArm],
+        fallback: int,
+        default: int,
+        timeout: float | None,
+        counters: Counters,
+        breaker: Breaker | None = None,
     ) -> None:
         self._arms = tuple(arms)
         self._fallback = fallback
         self._default = default
         self._counters = counters
         self._limit = TimeLimit(timeout) if timeout is not None else None
+        #: The default arm is never left out: somebody has to answer.
+        self._breakers = [
+            CircuitBreaker(breaker.failures, breaker.wait) if breaker is not None and arm != default else None
+            for arm in range(len(arms))
+        ]
 
     def one(self, arm: int, columns: Columns) -> tuple[NDArray[Any], int, str | None]:
         """One row: its answer, the arm that gave it, and the cause where that isn't `arm`."""
@@ -114,6 +127,10 @@ class Answerer:
 
     def _run(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int, limit: bool = True) -> _Part:
         runner = self._arms[arm]
+        breaker = self._breakers[arm]
+        if breaker is not None and breaker.until is not None and not breaker.admits():
+            self._counters.failed(runner.version, ArmEjected.code, rows)
+            return _Part(arm, index, None, None, ArmEjected(runner.version))
         start = perf_counter()
         try:
             if self._limit is not None and limit:
@@ -125,8 +142,12 @@ class Answerer:
             self._counters.failed(runner.version, error_code(error), rows)
             if not isinstance(error, RequestInvalid):
                 logger.warning("version %s failed to answer", runner.version, exc_info=True)
+                if breaker is not None:
+                    breaker.failed()
             return _Part(arm, index, None, None, error)
         self._counters.ran(runner.version, rows, perf_counter() - start)
+        if breaker is not None:
+            breaker.succeeded()
         if broken is None:
             return _Part(arm, index, values, None, None)
         number = int(broken.sum())

@@ -82,6 +82,8 @@ def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
     fallback = f"version {around.fallback or plan.default} answers if the chosen one can't"
     if around.timeout is not None:
         fallback += f" within {around.timeout:g} s"
+    if around.breaker is not None:
+        fallback += f"; after {around.breaker.failures} failures in a row it is left out for {around.breaker.wait:g} s"
     steps = [
         Step(name="guard", outcome=guard),
         Step(name="holdout", outcome=holdout, decides=held),

@@ -76,7 +76,8 @@ class Router:
             for arm, model in zip(plan.arms, models, strict=True)
         ]
         fallback = self._versions.index(plan.around.fallback or plan.default)
-        self._answerer = Answerer(arms, fallback, self._decider.default, plan.around.timeout, self.counters)
+        around = plan.around
+        self._answerer = Answerer(arms, fallback, self._decider.default, around.timeout, self.counters, around.breaker)
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
         self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
         #: Shared by the blocks of one row: a served arm as an array.
