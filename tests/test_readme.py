@@ -50,6 +50,15 @@ def test_every_policy_is_in_the_table() -> None:
     assert sorted(table("Policies")) == sorted(offer.name for offer in own)
 
 
+def test_every_target_is_in_the_table_with_options_it_has() -> None:
+    assert sorted(table("Targets")) == sorted(plugins().offers("target"))
+    section = README.split("## Targets\n", 1)[1].split("\n## ", 1)[0]
+    for name in table("Targets"):
+        row = next(line for line in section.splitlines() if line.startswith(f"| `{name}`"))
+        options = re.findall(r"`(\w+)`", row.rsplit("|", 2)[1])
+        assert set(options) <= set(plugins().load("target", name).Options.model_fields), name
+
+
 def test_every_command_is_in_the_table() -> None:
     from typer.main import get_command
 
@@ -85,11 +94,12 @@ def churn(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
     monkeypatch.chdir(tmp_path)
     features = frame[["tenure", "plan"]]
+    mlflow.set_tracking_uri(sqlite_uri)
+    mlflow.set_experiment("training")  # Whatever another test made MLflow's active one isn't in this registry.
     for plans in (["basic", "plus"], ["family", "plus"], ["basic", "family"]):
         part = frame[:3000][frame[:3000].plan.isin(plans)]
         encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["plan"]), remainder="passthrough")
         model = make_pipeline(encode, LogisticRegression(max_iter=500)).fit(part[["tenure", "plan"]], part.churned)
-        mlflow.set_tracking_uri(sqlite_uri)
         mlflow.sklearn.log_model(
             model,
             name="churn",

@@ -1,0 +1,186 @@
+"""What KServe's admission webhook refuses although the CRD's schema allows it (KServe 0.21).
+
+Each rule takes a manifest and yields what it found against what is expected. Source: KServe's
+`pkg/apis/serving/v1beta1/*_validation.go` and `inference_service_validation.go`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+Manifest = Mapping[str, Any]
+Rule = Callable[[Manifest], Iterator[str]]
+
+NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+#: A predictor's ready-made implementations.
+STANDARD = (
+    *("model", "sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "triton", "huggingface"),
+    *("paddle", "pmml"),
+)
+_MODE = "serving.kserve.io/deploymentMode"
+_SCALER = "serving.kserve.io/autoscalerClass"
+_STANDARD_MODES = ("Standard", "RawDeployment")
+_HPA_METRICS = ("cpu", "memory")
+
+
+def findings(manifest: Manifest) -> list[str]:
+    """Everything the webhook would refuse; empty where it would admit the manifest."""
+    return [found for rule in RULES for found in rule(manifest)]
+
+
+def _predictor(manifest: Manifest) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = manifest["spec"]["predictor"]
+    return found
+
+
+def _components(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name in ("predictor", "transformer", "explainer"):
+        if component := manifest["spec"].get(name):
+            yield name, component
+
+
+def _annotation(manifest: Manifest, name: str, default: str) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(name, default))
+
+
+def name_is_a_label(manifest: Manifest) -> Iterator[str]:
+    name = str(manifest["metadata"].get("name", ""))
+    if not NAME.fullmatch(name):
+        yield f"metadata.name: found {name!r}, expected lower-case letters, digits and '-', a letter first"
+
+
+def one_implementation(manifest: Manifest) -> Iterator[str]:
+    predictor = _predictor(manifest)
+    found = [name for name in (*STANDARD, "containers") if predictor.get(name)]
+    if len(found) != 1:
+        yield f"spec.predictor: found {' and '.join(found) or 'none'}, expected exactly one implementation"
+
+
+def standard_predictors_have_no_name(manifest: Manifest) -> Iterator[str]:
+    predictor = _predictor(manifest)
+    for kind in STANDARD:
+        if predictor.get(kind) and "name" in predictor[kind]:
+            yield f"spec.predictor.{kind}.name: found one, expected none"
+
+
+def one_kind_of_storage(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        single = any((component.get(kind) or {}).get("storageUri") for kind in STANDARD)
+        if single and component.get("storageUris"):
+            yield f"spec.{name}: found storageUri and storageUris, expected one of them"
+
+
+def mount_paths_are_safe(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        for item in component.get("storageUris") or ():
+            path = item.get("mountPath", "/mnt/models")
+            if path.rstrip("/") == "" or ".." in PurePosixPath(path).parts or not path.startswith("/"):
+                yield f"spec.{name}.storageUris: found the mountPath {path!r}, expected a folder below / without .."
+
+
+def mounts_share_a_parent(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        uris = component.get("storageUris") or ()
+        paths = [PurePosixPath(item.get("mountPath", "/mnt/models")) for item in uris if not _is_pvc(item)]
+        if len(paths) > 1:
+            shared = set.intersection(*({path, *path.parents} for path in paths)) - {PurePosixPath("/")}
+            if not shared:
+                yield f"spec.{name}.storageUris: found {', '.join(map(str, paths))}, expected one parent other than /"
+
+
+def volumes_have_their_own_mounts(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        paths = [item.get("mountPath", "/mnt/models") for item in component.get("storageUris") or () if _is_pvc(item)]
+        for path in sorted({path for path in paths if paths.count(path) > 1}):
+            yield f"spec.{name}.storageUris: found the mountPath {path} twice among pvc:// ones, expected each once"
+
+
+def _is_pvc(item: Mapping[str, Any]) -> bool:
+    return str(item.get("uri", "")).startswith("pvc://")
+
+
+def no_python_path(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        own = [component[kind] for kind in STANDARD if component.get(kind)]
+        for container in [*(component.get("containers") or ()), *own]:
+            if any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ()):
+                yield f"spec.{name}: found the environment variable PYTHONPATH, which KServe blocks; expected none"
+
+
+def replicas_are_ordered(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        low, high = component.get("minReplicas", 1), component.get("maxReplicas", 0)
+        if low < 0 or high < 0 or (high and low > high):
+            yield f"spec.{name}: found minReplicas {low} and maxReplicas {high}, expected 0 ≤ minReplicas ≤ maxReplicas"
+
+
+def concurrency_is_not_negative(manifest: Manifest) -> Iterator[str]:
+    for name, component in _components(manifest):
+        if (found := component.get("containerConcurrency", 0)) < 0:
+            yield f"spec.{name}.containerConcurrency: found {found}, expected 0 or more"
+
+
+def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
+    if _annotation(manifest, _MODE, "") not in _STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "hpa":
+        return
+    for name, component in _components(manifest):
+        metric, target = component.get("scaleMetric"), component.get("scaleTarget")
+        if metric is not None and metric not in _HPA_METRICS:
+            yield f"spec.{name}.scaleMetric: found {metric!r}, expected one of {', '.join(_HPA_METRICS)} with hpa"
+        if metric in (None, "cpu") and target is not None and not 0 < target <= 100:
+            yield f"spec.{name}.scaleTarget: found {target}, expected 1 to 100 per cent of CPU"
+
+
+def keda_takes_no_scale_metric(manifest: Manifest) -> Iterator[str]:
+    if _annotation(manifest, _MODE, "") not in _STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
+        return
+    for name, component in _components(manifest):
+        if "scaleMetric" in component:
+            yield f"spec.{name}.scaleMetric: found it with keda, expected autoScaling.metrics"
+
+
+def canaries_are_named(manifest: Manifest) -> Iterator[str]:
+    names = [str(canary["predictor"].get("name", "")) for canary in manifest["spec"].get("canary") or ()]
+    stable = str(_predictor(manifest).get("name", ""))
+    if "" in names or len(set(names)) != len(names) or (stable and stable in names):
+        yield f"spec.canary: found the names {names}, expected each once, none empty, none the stable one's"
+
+
+def canaries_leave_traffic(manifest: Manifest) -> Iterator[str]:
+    total = sum(canary.get("trafficPercent", 0) for canary in manifest["spec"].get("canary") or ())
+    if total > 100:
+        yield f"spec.canary: found {total} per cent of the traffic, expected at most 100"
+
+
+def canaries_do_not_scale(manifest: Manifest) -> Iterator[str]:
+    least = _predictor(manifest).get("minReplicas", 1)
+    for canary in manifest["spec"].get("canary") or ():
+        predictor = canary["predictor"]
+        for key in ("maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling"):
+            if key in predictor:
+                yield f"spec.canary.predictor.{key}: found it, expected fixed replicas"
+        if predictor.get("minReplicas", 1) > least:
+            yield f"spec.canary.predictor.minReplicas: found {predictor['minReplicas']}, expected at most {least}"
+
+
+RULES: tuple[Rule, ...] = (
+    name_is_a_label,
+    one_implementation,
+    standard_predictors_have_no_name,
+    one_kind_of_storage,
+    mount_paths_are_safe,
+    mounts_share_a_parent,
+    volumes_have_their_own_mounts,
+    no_python_path,
+    replicas_are_ordered,
+    concurrency_is_not_negative,
+    the_scaler_knows_the_metric,
+    keda_takes_no_scale_metric,
+    canaries_are_named,
+    canaries_leave_traffic,
+    canaries_do_not_scale,
+)

@@ -1,0 +1,77 @@
+"""The target `kserve`: manifests for a cluster, and what the predictor's image is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from lepton_kserve.image import write_image
+from lepton_kserve.manifest import inference_service
+from lepton_kserve.options import KserveOptions
+from lepton_kserve.plan_map import plan_map
+from lepton_kserve.rules import NAME, findings
+from lepton_plugins.canonical import digest_tree
+from lepton_plugins.embedding import embedding, files_below
+from lepton_plugins.errors import InvalidInput, ManifestInvalid
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.routing.directory import DeploymentDirectory
+
+#: What the data plane needs beside the core.
+_SERVER = ("starlette", "uvicorn", "uvloop", "httptools", "prometheus-client")
+
+
+class KserveTarget:
+    """Renders `inferenceservice.yaml`, `plan.yaml`, `kustomization.yaml` and `image/`.
+
+    The predictor serves the model under the plan's own name; the InferenceService may have another.
+    """
+
+    Options: type[BaseModel] = KserveOptions
+
+    def render(self, plan: DeploymentPlan, directory: Path, to: Path, options: BaseModel) -> Sequence[Path]:
+        assert isinstance(options, KserveOptions)
+        if plan.topology != "embedded":
+            raise InvalidInput(f"The plan's topology is {plan.topology}; the target kserve renders embedded ones.")
+        opened = DeploymentDirectory.open(directory)
+        name = options.name or plan.model
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                f"InferenceService: found the name {name!r}, expected lower-case letters, digits and '-', a letter "
+                "first; name one: --option name=…"
+            )
+        found = embedding(
+            opened,
+            also=("files", "kserve"),
+            needs=_SERVER,
+            extra=[line.strip() for line in options.requirements.split(",") if line.strip()],
+            lepton_requirement=options.lepton_requirement,
+        )
+        config, volume, mounts = plan_map(plan, opened.policy_files, name, options.namespace)
+        write_image(found, to / "image", options.base_image, embed=options.lepton_requirement is None)
+        image = options.image or f"{name}:{digest_tree(to / 'image').removeprefix('sha256:')[:12]}"
+        service = inference_service(plan, name, image, volume, mounts, options)
+        if refused := findings(service):
+            raise ManifestInvalid(refused)
+        _write(to / "inferenceservice.yaml", service)
+        _write(to / "plan.yaml", config)
+        kustomization: dict[str, Any] = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["inferenceservice.yaml", "plan.yaml"],
+        }
+        if options.namespace is not None:
+            kustomization["namespace"] = options.namespace
+        _write(to / "kustomization.yaml", kustomization)
+        return files_below(to)
+
+    def missing(self) -> Mapping[str, str]:
+        """Rendering needs nothing; building and applying is done with the cluster's own tools."""
+        return {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=True, allow_unicode=True, width=120), encoding="utf-8")

@@ -1,0 +1,69 @@
+"""KServe's schema, and what an API server does with what it doesn't know: it drops it without a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from lepton_plugins.generate import generate
+from lepton_plugins.testing import write_deployment
+
+SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "inferenceservice-v1beta1.json").read_text())
+MODELS = "s3://bucket/models"
+
+
+def pruned(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[str]:
+    """The fields that an API server would drop: those a structural schema doesn't list."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for key, item in value.items():
+            if key in known:
+                yield from pruned(item, known[key], f"{place}.{key}")
+            elif isinstance(others, dict):
+                yield from pruned(item, others, f"{place}.{key}")
+            elif place != ".metadata" and others is not True:  # The API server's own type.
+                yield f"{place}.{key}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from pruned(item, schema.get("items", {}), f"{place}[{index}]")
+
+
+@pytest.fixture(scope="session")
+def check() -> Any:
+    """Fails where the CRD's schema refuses a manifest or would drop a field of it."""
+    validator = jsonschema.Draft7Validator(SCHEMA)
+
+    def checked(manifest: dict[str, Any]) -> None:
+        found = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
+        assert found == []
+        assert list(pruned(manifest, SCHEMA)) == []
+
+    return checked
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kserve") / "deployment"
+    write_deployment(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rendered(deployment: Path) -> Path:
+    to = deployment.parent / "rendered"
+    generate(deployment, "kserve", to, {"models": MODELS, "namespace": "ml", "token_secret": "line-token"})
+    return to
+
+
+@pytest.fixture
+def manifest(rendered: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
+    return found

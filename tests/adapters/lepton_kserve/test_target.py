@@ -1,0 +1,216 @@
+"""The target `kserve`: manifests that a cluster takes, and the predictor's process as its container starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from lepton_kserve.plan_map import plan_map
+from lepton_kserve.sources import is_pullable
+from lepton_kserve.target import KserveTarget
+from lepton_plugins.errors import InvalidInput, ManifestInvalid, SourceNotPullable
+from lepton_plugins.generate import generate
+from lepton_plugins.routing.directory import DeploymentDirectory
+from lepton_plugins.routing.router import Router
+from lepton_plugins.testing import TargetContract
+
+MODELS = {"models": "s3://bucket/models"}
+
+
+class TestContract(TargetContract):
+    target = KserveTarget
+    options = MODELS
+
+
+def test_the_cluster_takes_it_and_drops_nothing(manifest: dict[str, Any], check: Any) -> None:
+    check(manifest)
+
+
+def test_the_check_sees_what_a_cluster_would_drop(manifest: dict[str, Any], check: Any) -> None:
+    manifest["spec"]["predictor"]["autoscaling"] = {}
+    with pytest.raises(AssertionError, match=r"spec\.predictor\.autoscaling"):
+        check(manifest)
+
+
+def test_the_pod_keeps_pod_security_restricted(manifest: dict[str, Any]) -> None:
+    predictor = manifest["spec"]["predictor"]
+    pod, container = predictor["securityContext"], predictor["containers"][0]
+    assert pod["runAsNonRoot"] is True
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert [volume["name"] for volume in predictor["volumes"] if "emptyDir" in volume] == ["state", "tmp"]
+    token = container["env"][0]
+    assert token["valueFrom"]["secretKeyRef"] == {"name": "line-token", "key": "token"}
+
+
+def test_every_version_is_mounted_where_the_plan_looks(rendered: Path, manifest: dict[str, Any]) -> None:
+    folders = [item["mountPath"] for item in manifest["spec"]["predictor"]["storageUris"]]
+    config = yaml.safe_load((rendered / "plan.yaml").read_text())
+    plan = yaml.safe_load(config["data"]["plan.json"])
+    digests = sorted(arm["artifact_digest"].removeprefix("sha256:") for arm in plan["arms"])
+    assert folders == [f"/mnt/models/{digest}" for digest in digests]
+    (volume,) = [volume for volume in manifest["spec"]["predictor"]["volumes"] if "configMap" in volume]
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
+    kustomization = yaml.safe_load((rendered / "kustomization.yaml").read_text())
+    assert all((rendered / file).is_file() for file in kustomization["resources"])
+
+
+def test_the_policys_files_go_into_the_config_map(deployment: Path) -> None:
+    plan = DeploymentDirectory.open(deployment).plan
+    content = {"b/table.bin": b"\x00\x01", "a.json": b"{}"}
+    config, volume, mounts = plan_map(plan, content, "line", None)
+    items = {item["path"]: item["key"] for item in volume["configMap"]["items"]}
+    for path, expected in content.items():
+        assert base64.b64decode(config["binaryData"][items[f"policy/{path}"]]) == expected
+    assert [mount["mountPath"] for mount in mounts] == ["/mnt/plan.json", "/mnt/policy"]
+
+
+def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, check: Any) -> None:
+    mine = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "old",
+            "uid": "1-2-3",
+            "labels": {"team": "airports"},
+            "annotations": {"serving.kserve.io/deploymentMode": "Knative", "mine": "kept"},
+        },
+        "spec": {
+            "predictor": {
+                "serviceAccountName": "reader",
+                "nodeSelector": {"disk": "ssd"},
+                "minReplicas": 2,
+                "maxReplicas": 5,
+                "model": {
+                    "modelFormat": {"name": "sklearn"},
+                    "storageUri": "s3://bucket/old",
+                    "resources": {"limits": {"cpu": "3"}},
+                },
+            },
+            "transformer": {"containers": [{"name": "prepare", "image": "prepare:1"}]},
+        },
+        "status": {"url": "http://old"},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "manifest": str(tmp_path / "mine.yaml")})
+    manifest = yaml.safe_load((tmp_path / "to" / "inferenceservice.yaml").read_text())
+    check(manifest)
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    assert metadata["labels"] == {"team": "airports"}
+    assert metadata["annotations"]["mine"] == "kept"
+    assert metadata["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    assert "uid" not in metadata
+    assert "status" not in manifest
+    assert spec["transformer"] == mine["spec"]["transformer"]  # type: ignore[index]
+    predictor = spec["predictor"]
+    assert predictor["serviceAccountName"] == "reader"
+    assert predictor["nodeSelector"] == {"disk": "ssd"}
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
+    assert "model" not in predictor
+    assert predictor["containers"][0]["resources"] == {"limits": {"cpu": "3"}}
+
+
+def test_a_manifest_that_kserve_would_refuse_is_not_written(deployment: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestInvalid, match="minReplicas 3 and maxReplicas 2"):
+        generate(deployment, "kserve", tmp_path / "to", {**MODELS, "min_replicas": 3, "max_replicas": 2})
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_source_that_a_cluster_cannot_pull_says_what_to_do(deployment: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceNotPullable, match="--option models="):
+        generate(deployment, "kserve", tmp_path / "to", {})
+    with pytest.raises(InvalidInput, match="name="):
+        generate(deployment, "kserve", tmp_path / "to", {**MODELS, "name": "Flights_Model"})
+
+
+@pytest.mark.parametrize(
+    ("address", "pullable"),
+    [
+        ("s3://bucket/a/b", True),
+        ("gs://bucket/a", True),
+        ("pvc://claim/a", True),
+        ("https://account.blob.core.windows.net/container/a", True),
+        ("https://example.com/model.zip", False),
+        ("/srv/mlruns/1", False),
+        ("file:///srv/mlruns/1", False),
+        ("mlflow-artifacts:/1/models/m-1/artifacts", False),
+        ("models:/flights/1", False),
+        ("s3://key:secret@bucket/a", False),
+        ("https://account.blob.core.windows.net/c/a?sig=secret", False),
+    ],
+)
+def test_which_addresses_a_cluster_pulls(address: str, pullable: bool) -> None:
+    assert is_pullable(address) is pullable
+
+
+def test_the_predictors_process_answers_v1_and_v2(
+    rendered: Path, deployment: Path, bare_environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container's own command on the pod's mounts, where nothing of Lepton is installed."""
+    pod = _mounted(rendered, deployment, tmp_path)
+    (container,) = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())["spec"]["predictor"]["containers"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    places = {"python": bare_environment.python, "/mnt": str(pod), "8080": port}
+    places["file:///var/lib/lepton/decisions"] = f"file://{tmp_path}/state/decisions"
+    command = [places.get(part, part) for part in [*container["command"], *container["args"]]]
+    # In the image a line in site-packages leads to the packages; the environment stands in for it.
+    env = {"PYTHONPATH": str(rendered / "image" / "packages"), "LEPTON_TOKEN": "a-token-of-the-secret"}
+    url = f"http://127.0.0.1:{port}"
+    ready = container["readinessProbe"]["httpGet"]["path"]
+    x = [0.0, 1.0, 2.0, 3.0]
+    with Router.load(deployment) as router:
+        expected = router.predict({"x": np.array(x), "unit": np.array(list("abcd"), dtype=object)}).values
+    with bare_environment.serving(command, url + ready, tmp_path, env):
+        columns = [{"name": "x", "shape": [4], "datatype": "FP32", "data": x}]
+        columns += [{"name": "unit", "shape": [4], "datatype": "BYTES", "data": list("abcd")}]
+        infer = httpx.post(f"{url}/v2/models/line/infer", json={"inputs": columns}, timeout=30).json()
+        np.testing.assert_allclose(infer["outputs"][0]["data"], expected, atol=1e-6)
+        instances = [{"x": value, "unit": unit} for value, unit in zip(x, "abcd", strict=True)]
+        predict = httpx.post(f"{url}/v1/models/line:predict", json={"instances": instances}, timeout=30).json()
+        np.testing.assert_allclose(predict["predictions"], expected, atol=1e-6)
+        host = {"host": f"line-predictor.ml:{port}"}
+        assert httpx.get(f"{url}/lepton/plan", headers=host).status_code == 401
+        told = httpx.get(f"{url}/lepton/plan", headers=host | {"authorization": "Bearer a-token-of-the-secret"})
+        assert told.status_code == 200
+        assert "lepton_requests_total" in httpx.get(url + "/metrics").text
+
+        monkeypatch.setattr(sys, "argv", ["kserve"])  # Importing it parses the command line.
+        kserve = pytest.importorskip("kserve")
+        from kserve.inference_client import InferenceRESTClient, RESTConfig
+
+        inputs = [kserve.InferInput("x", [4], "FP32", x), kserve.InferInput("unit", [4], "BYTES", list("abcd"))]
+        request = kserve.InferRequest(model_name="line", infer_inputs=inputs)
+
+        async def talk() -> tuple[Any, Any]:
+            v2, v1 = (InferenceRESTClient(RESTConfig(protocol=protocol)) for protocol in ("v2", "v1"))
+            body = {"instances": instances}
+            return await v2.infer(url, request, model_name="line"), await v1.infer(url, body, model_name="line")
+
+        by_v2, by_v1 = asyncio.run(talk())
+        np.testing.assert_allclose(by_v2.outputs[0].as_numpy().ravel(), expected, atol=1e-6)
+        np.testing.assert_allclose(by_v1["predictions"], expected, atol=1e-6)
+    assert any((tmp_path / "state").rglob("*")), "decisions are kept"
+
+
+def _mounted(rendered: Path, deployment: Path, tmp_path: Path) -> Path:
+    """What the storage initializer and the ConfigMap make of /mnt."""
+    config = yaml.safe_load((rendered / "plan.yaml").read_text())
+    pod = tmp_path / "mnt"
+    shutil.copytree(deployment / "models", pod / "models")
+    (pod / "plan.json").write_text(config["data"]["plan.json"])
+    (tmp_path / "state").mkdir()
+    return pod
