@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lepton_plugins.evaluation.progress import Progress
     from lepton_plugins.planning.diff import PlanDiff
     from lepton_plugins.planning.plan import PlannedDeployment
+    from lepton_plugins.planning.what_if import Margin, Scenario
     from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
     from lepton_plugins.records.report import EvaluationReport, Task
     from lepton_plugins.records.spec import PlanSpec
@@ -198,6 +199,20 @@ class ModelRegistry:
         if save:
             _tell("planned", read.model, revision=revision.number, digest=revision.digest)
         return planned
+
+    def margins(self, planned: PlannedDeployment, *, trust: Literal["pickle"] | None = None) -> tuple[Margin, ...]:
+        """How much of each budgeted resource a plan uses, and what one more unit of it would be worth."""
+        from lepton_plugins.planning.what_if import margins
+
+        return margins(self.registry, planned, trust=trust)
+
+    def what_if(
+        self, planned: PlannedDeployment, changes: Sequence[str], *, trust: Literal["pickle"] | None = None
+    ) -> tuple[Scenario, ...]:
+        """A plan beside those with other resources, each change such as `load=400/s,memory=8Gi`; nothing is stored."""
+        from lepton_plugins.planning.what_if import what_if
+
+        return what_if(self.registry, planned, changes, trust=trust)
 
     def diff(self, model: str, old: str | int | None = None, new: str | int | None = None) -> PlanDiff:
         """What changes from one plan revision to another: numbers or digests.

@@ -14,6 +14,12 @@ from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from lepton_plugins.planning.planned import PlannedDeployment
+    from lepton_plugins.planning.what_if import Margin, Scenario
     from lepton_plugins.records.plan import Activation
     from lepton_plugins.records.spec import PlanSpec
 
@@ -43,7 +49,15 @@ def add_to(app: typer.Typer) -> None:
 def plan(
     name: Model,
     file: PlanFile,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and store nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and what more of each resource is worth; store nothing.")
+    ] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,…", help="Compare with other resources (load=400/s,memory=8Gi); may be given again."
+        ),
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Put the plan in force at once.")] = False,
     why: WhyOption = "",
     trust: TrustOption = None,
@@ -53,12 +67,14 @@ def plan(
 
     It is stored as a revision, and in force once promoted. `lepton schema plan` describes the file.
 
-    Example: lepton plan flights -f plan.yaml --dry-run
+    Example: lepton plan flights -f plan.yaml --dry-run --what-if load=400/s
     """
     if dry_run and promote:
         raise InvalidInput(
             "--dry-run and --promote exclude each other: a plan that isn't stored can't be put in force."
         )
+    if what_if and not dry_run:
+        raise InvalidInput("--what-if only compares: it needs --dry-run.")
     registry = open_registry()
     planned = registry.plan(_spec(file, name), trust="pickle" if trust else None, save=not dry_run)
     for warning in planned.plan.warnings:
@@ -69,7 +85,26 @@ def plan(
     elif not dry_run:
         terminal.note(f"Stored, not yet in force. Next: lepton diff {name}, then lepton promote {name}")
     result = {**plain(planned.plan), "digest": planned.plan.digest, **plain(planned.model_dump(exclude={"plan"}))}
-    show(result, planned.table, output)
+    if not dry_run:
+        show(result, planned.table, output)
+        return
+    margins = registry.margins(planned, trust="pickle" if trust else None)
+    scenarios = registry.what_if(planned, what_if, trust="pickle" if trust else None) if what_if else ()
+    result |= {"margins": plain(margins), "what_if": plain(scenarios)}
+    show(result, lambda: _with_resources(planned, margins, scenarios), output)
+
+
+def _with_resources(
+    planned: PlannedDeployment, margins: Sequence[Margin], scenarios: Sequence[Scenario]
+) -> RenderableType:
+    from rich.console import Group
+
+    from lepton_plugins.cli.resources_table import margins_table, scenarios_table
+
+    parts = [planned.table()]
+    parts += [margins_table(margins)] if margins else []
+    parts += [scenarios_table(scenarios)] if scenarios else []
+    return Group(*parts)
 
 
 def diff(

@@ -157,6 +157,25 @@ def test_a_plan_is_shown_stored_and_put_in_force(lepton: Lepton, flights: Flight
     assert "#1" in lepton("list").out
 
 
+def test_a_dry_run_shows_what_more_resources_would_be_worth(lepton: Lepton, flights: Flights, tmp_path: Path) -> None:
+    file = tmp_path / "budget.yaml"
+    file.write_text(flights.plan.read_text() + "resources: {budget: {gpu: 1}}\n")
+    dry = ("plan", "flights", "-f", file, "--dry-run")
+    ran = lepton(*dry, "--what-if", "max_versions=1", "--what-if", "gpu=2,load=400/s")
+    assert ran.code == 0
+    assert re.search(r"gpu +0 GPUs +1 GPU +0 % +1 GPU +nothing", ran.out)
+    assert re.search(r"max_versions=1 +version 1 100 %", ran.out)
+    found = json.loads(lepton(*dry, "--what-if", "max_versions=1", "-o", "json").out)
+    assert (found["margins"][0]["resource"], found["margins"][0]["worth"]) == ("gpu", 0)
+    now, one = found["what_if"]
+    assert set(now["shares"]) == {"1", "2", "3"}
+    assert one["shares"] == {"1": 1}
+    assert one["objective"] < now["objective"]
+    wrong = lepton("plan", "flights", "-f", file, "--what-if", "gpu=2")
+    assert wrong.code == 2
+    assert "it needs --dry-run" in wrong.err
+
+
 def test_pin_unpin_and_rollback(lepton: Lepton, promoted: Flights) -> None:
     pinned = lepton("pin", "flights", "v2", "--why", "incident 7")
     assert pinned.code == 0

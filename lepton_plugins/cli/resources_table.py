@@ -1,0 +1,66 @@
+"""How much of each resource a plan uses, what more of it would be worth, and plans side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lepton_plugins.cli.output import new_table
+from lepton_plugins.planning.planned import gain_text
+from lepton_plugins.planning.quantity import amount
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lepton_plugins.planning.what_if import Margin, Scenario
+
+
+def margins_table(margins: Sequence[Margin]) -> RenderableType:
+    """A row for each budgeted resource; worth as a rise of the objective."""
+    table = new_table("Resources")
+    for title, figures in (("resource", False), ("used", True), ("budget", True), ("", True), ("one more", True)):
+        table.add_column(title, justify="right" if figures else "left", no_wrap=True)
+    table.add_column("is worth", overflow="fold")
+    for item in margins:
+        table.add_row(
+            item.resource,
+            amount(item.resource, item.used),
+            amount(item.resource, item.budget),
+            f"{100 * item.utilisation:.0f} %",
+            amount(item.resource, item.unit),
+            _worth(item),
+        )
+    return table
+
+
+def scenarios_table(scenarios: Sequence[Scenario]) -> RenderableType:
+    """A row for each plan: shares, objective, expected gain, use."""
+    table = new_table("What if")
+    for title in ("if", "shares", "objective", "expected gain", "uses"):
+        table.add_column(title, overflow="fold")
+    for item in scenarios:
+        if item.problem is not None:
+            table.add_row(item.name, item.problem, "", "", "")
+            continue
+        table.add_row(
+            item.name,
+            _shares(item),
+            "–" if item.objective is None else f"{item.objective:.5g}",
+            "–" if item.gain is None else gain_text(item.gain),
+            ", ".join(f"{name} {amount(name, value)}" for name, value in item.used.items() if value),
+        )
+    return table
+
+
+def _worth(item: Margin) -> str:
+    if item.then.problem is not None:
+        return item.then.problem
+    if item.worth is None:
+        return "nothing: the policy's shares don't depend on it"
+    if item.worth <= 1e-9:
+        return "nothing"
+    return f"+{item.worth:.3g} of the objective, with {_shares(item.then)}"
+
+
+def _shares(item: Scenario) -> str:
+    return ", ".join(f"version {version} {100 * share:.3g} %" for version, share in item.shares.items())
