@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,14 @@ class Bins:
         place = np.searchsorted(self.edges, numbers, side="right")
         labels: NDArray[Any] = self._labels[np.where(np.isnan(numbers), len(self.labels), place)]
         return labels
+
+    def codes(self, column: NDArray[Any], known: Mapping[str, int]) -> NDArray[np.intp]:
+        """Each row's bin by its code in `known`, shape (rows,); -1 unknown, -2 no number."""
+        numbers = _numbers(column)
+        table = np.array([*(known.get(label, -1) for label in self.labels), -2], dtype=np.intp)
+        place = np.searchsorted(self.edges, numbers, side="right")
+        codes: NDArray[np.intp] = table[np.where(np.isnan(numbers), len(self.labels), place)]
+        return codes
 
     def one(self, value: Any) -> str | None:
         """One value's bin; the same as `column` on a column of it."""

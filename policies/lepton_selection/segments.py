@@ -68,11 +68,16 @@ class Segments:
             {level: code for code, level in enumerate(sorted({value[i] for value in self.values}))}
             for i in range(len(self.by))
         ]
-        combined = sorted(
-            (self._combined([self.levels[i][v] for i, v in enumerate(value)]), value) for value in self.values
-        )
-        self._codes = np.asarray([code for code, _ in combined], dtype=np.int64)
-        self._cells = np.asarray([self.cells[value] for _, value in combined], dtype=np.intp)
+        self._lookups = [_Lookup(levels) for levels in self.levels]
+        combined = [self._combined([self.levels[i][v] for i, v in enumerate(value)]) for value in self.values]
+        size = prod(max(len(levels), 1) for levels in self.levels)
+        # The last two stand for what no code has: they are found at -2 and -1.
+        self._table = np.full(size + 2, self.unknown, dtype=np.intp) if size <= _DENSE else None
+        if self._table is not None:
+            self._table[combined] = np.arange(self.unknown)
+            self._table[_MISSING] = self.missing
+        order = np.argsort(np.asarray(combined, dtype=np.int64))
+        self._codes, self._cells = np.asarray(combined, dtype=np.int64)[order], order.astype(np.intp)
 
     @classmethod
     def found_in(
@@ -109,17 +114,22 @@ class Segments:
     def find(self, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.intp]:
         """Each row's cell, shape (rows,)."""
         codes = [
-            _codes(self._column(columns[column], column), known) if column in columns else np.full(rows, _MISSING)
-            for column, known in zip(self.by, self.levels, strict=True)
+            self._codes_of(columns[column], index) if column in columns else np.full(rows, _MISSING)
+            for index, column in enumerate(self.by)
         ]
+        if len(codes) == 1 and self._table is not None:
+            cells: NDArray[np.intp] = self._table[codes[0]]
+            return cells
         worst = np.minimum.reduce(codes)
         combined = self._combined(codes)
-        place = np.searchsorted(self._codes, combined)
-        place = np.minimum(place, max(len(self._codes) - 1, 0))
-        hit = (self._codes[place] == combined) & (worst >= 0) if len(self._codes) else np.zeros(rows, dtype=bool)
-        cells = np.where(worst == _MISSING, self.missing, self.unknown).astype(np.intp)
-        if hit.any():
-            cells[hit] = self._cells[place[hit]]
+        if self._table is not None:
+            cells = self._table[np.where(worst < 0, worst, combined)]
+        else:
+            place = np.minimum(np.searchsorted(self._codes, combined), max(len(self._codes) - 1, 0))
+            hit = (self._codes[place] == combined) & (worst >= 0) if len(self._codes) else np.zeros(rows, dtype=bool)
+            cells = np.where(worst == _MISSING, self.missing, self.unknown).astype(np.intp)
+            if hit.any():
+                cells[hit] = self._cells[place[hit]]
         return cells
 
     def find_one(self, context: Mapping[str, Any]) -> int:
@@ -133,8 +143,16 @@ class Segments:
             return cell
         return self.missing if None in values else self.unknown
 
-    def _column(self, column: NDArray[Any], name: str) -> NDArray[Any]:
-        return self.bins[name].column(column) if name in self.bins else column
+    def _codes_of(self, column: NDArray[Any], index: int) -> NDArray[np.intp]:
+        name = self.by[index]
+        if name in self.bins:
+            return self.bins[name].codes(column, self.levels[index])
+        if column.dtype == object:
+            try:
+                return np.fromiter(map(self._lookups[index].__getitem__, column.tolist()), np.intp, len(column))
+            except TypeError:  # A list or the like is no key.
+                pass
+        return _codes(column, self.levels[index])
 
     def _text(self, value: Any, name: str) -> str | None:
         return self.bins[name].one(value) if name in self.bins else canonical(value)
@@ -147,6 +165,16 @@ class Segments:
 
 
 _UNKNOWN, _MISSING = -1, -2
+#: Up to so many combinations of values a table holds all of them.
+_DENSE = 1_000_000
+
+
+class _Lookup(dict[Any, int]):
+    """A value's code by its text; what isn't a known text is worked out each time and not kept."""
+
+    def __missing__(self, value: Any) -> int:
+        text = canonical(value)
+        return _MISSING if text is None else self.get(text, _UNKNOWN)
 
 
 def _codes(column: NDArray[Any], known: dict[str, int], *, grow: bool = False) -> NDArray[np.intp]:
@@ -163,7 +191,10 @@ def _codes(column: NDArray[Any], known: dict[str, int], *, grow: bool = False) -
         each: NDArray[np.intp] = np.asarray([code(value) for value in levels], dtype=np.intp)
         return each[inverse]
     values = column.tolist()
-    distinct = set(values)
+    try:
+        distinct = set(values)
+    except TypeError:  # A list or the like can be no key.
+        return np.asarray([code(value) for value in values], dtype=np.intp)
     if all(type(value) is str or value is None for value in distinct):
         # Each text once; other types can be equal without having the same name (True and 1).
         named = {value: code(value) for value in sorted(distinct, key=lambda value: value or "")}

@@ -58,7 +58,10 @@ class Weighted(SelectionPolicy):
         self._table = table
         self._slots = table.row
         self._vectors = np.asarray([table.vector])
+        # One cell an arm: they share the vector and differ in the reason.
+        self._shared = np.broadcast_to(self._vectors, (len(self.arms), len(self.arms)))
         self._reasons = [f"share {100 * share:.4g} %" for share in table.vector]
+        self._segments: list[str | None] = [None] * len(self.arms)
         self._rows = [RowChoice(arm, table.vector, reason, None) for arm, reason in enumerate(self._reasons)]
 
     @classmethod
@@ -97,9 +100,7 @@ class Weighted(SelectionPolicy):
 
     def choose(self, batch: Batch) -> Choice:
         arms = self._table.choose(batch.draws)
-        # One cell an arm: they share the vector and differ in the reason.
-        vectors = np.repeat(self._vectors, len(self.arms), axis=0)
-        return Choice(arms, arms, vectors, self._reasons, [None] * len(self.arms))
+        return Choice(arms, arms, self._shared, self._reasons, self._segments)
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
         return self._rows[self._slots[draw >> SHIFT]]

@@ -66,3 +66,25 @@ def test_a_column_that_is_not_there():
 def test_a_column_of_too_many_values():
     with pytest.raises(TooManySegments, match=r"distance has 10,001 different values .* at most 10,000"):
         Segments.found_in(["distance"], {"distance": np.arange(LIMIT + 1) / 7})
+
+
+def test_values_of_any_kind_have_a_cell():
+    segments = Segments(["a"], [["1"], ["x"]])
+    column = np.empty(8, dtype=object)
+    column[:] = [[1], 1, 1.0, True, "x", None, float("nan"), "y"]
+    found = segments.find({"a": column}, 8).tolist()
+    assert found == [2, 0, 0, 2, 1, 3, 3, 2]
+    assert found == [segments.find_one({"a": value}) for value in column]
+
+
+def test_many_combinations_are_found_without_a_table_of_all():
+    rng = np.random.default_rng(0)
+    columns = {name: np.array([f"{name}{i}" for i in rng.integers(0, 300, 2000)], dtype=object) for name in "abc"}
+    segments = Segments.found_in(list(columns), columns)
+    found = segments.find(columns, 2000)
+    for row in range(0, 2000, 50):
+        value = {name: column[row] for name, column in columns.items()}
+        assert segments.find_one(value) == found[row]
+        assert segments.values[found[row]] == tuple(value.values())
+    strange = {name: np.array(["strange", None], dtype=object) for name in "abc"}
+    assert segments.find(strange, 2).tolist() == [segments.unknown, segments.missing]
