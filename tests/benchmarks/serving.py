@@ -1,10 +1,11 @@
 """Requests a second of the data plane, beside a bare ASGI function that echoes the same bytes.
 
-    python tests/benchmarks/serving.py [--seconds 2] [--rounds 5]
+    python tests/benchmarks/serving.py [--seconds 2] [--rounds 10] [--peers]
 
-Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. They take turns in
-the same run, so that a busy machine slows both; the ratio is what counts, and the processor time a request
-costs, which other processes disturb least. One row of 30 floats as V2 JSON.
+Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. `lepton one` is the
+same data plane with one version; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
+with one version each. All take turns in the same run, so that a busy machine slows all; the ratios are what
+counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import random
 import select
+import signal
 import socket
 import statistics
 import subprocess
@@ -20,10 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import peers
 import psutil
 
 ECHO = """
@@ -146,7 +150,56 @@ def echo() -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def measure(seconds: float, rounds: int, versions: int) -> dict[str, Any]:
+class Subject(NamedTuple):
+    """A server under load: where, what it is sent, and the process whose time is looked at."""
+
+    url: str
+    path: str
+    body: bytes
+    process: int | None
+
+
+def ratio(ours: list[float], theirs: list[float]) -> list[float]:
+    """The median of the rounds' ratios, and the bootstrap's 95 % interval of it."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(2000))
+    return [round(value, 3) for value in (statistics.median(ratios), medians[50], medians[1949])]
+
+
+def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """Each subject in turn, `rounds` times after one round of warming up."""
+    clients = {name: Client(s.url, s.path, s.body, connections) for name, s in subjects.items()}
+    rates: dict[str, list[float]] = {name: [] for name in clients}
+    latencies: dict[str, list[float]] = {name: [] for name in clients}
+    costs: dict[str, list[float]] = {name: [] for name in clients}
+    for number in range(rounds + 1):
+        for name, client in clients.items():
+            process = subjects[name].process
+            before = processor_time(psutil.Process(process)) if process else 0.0
+            rate, taken = client.run(seconds if number else min(seconds, 0.5))
+            if number:
+                rates[name].append(rate)
+                latencies[name] += taken
+                if process:
+                    costs[name].append((processor_time(psutil.Process(process)) - before) / len(taken))
+    for client in clients.values():
+        client.close()
+    shown: dict[str, Any] = {}
+    for name in clients:
+        shown[name] = {
+            "per_s": round(statistics.median(rates[name])),
+            "p50_ms": round(1000 * percentile(latencies[name], 0.5), 3),
+            "p99_ms": round(1000 * percentile(latencies[name], 0.99), 3),
+        }
+        if costs[name]:
+            shown[name]["cpu_us"] = round(1e6 * statistics.median(costs[name]), 1)
+        if name != "lepton":
+            shown[name]["lepton_to_it"] = ratio(rates["lepton"], rates[name])
+    return shown
+
+
+def measure(seconds: float, rounds: int, versions: int, connections: list[int], with_peers: bool) -> None:
     made = deployments()
     row = [round(0.1 * i, 3) for i in range(FEATURES)]
     inputs = [
@@ -154,57 +207,34 @@ def measure(seconds: float, rounds: int, versions: int) -> dict[str, Any]:
         {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]},
     ]
     body = json.dumps({"inputs": inputs}).encode()
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    infer = "/v2/models/flights/infer"
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)
-        deployment = made.build_deployment(home / "dir", layout="tensors", features=FEATURES, versions=versions)
-        with (
-            echo() as (echo_url, echo_process),
-            made.run_server(deployment.path, home, decisions=str(home / "decisions")) as server,
-        ):
-            for connections in (1, 8):
-                clients = {
-                    "echo": Client(echo_url, "/", body, connections),
-                    "lepton": Client(server.url, "/v2/models/flights/infer", body, connections),
-                }
-                rates: dict[str, list[float]] = {name: [] for name in clients}
-                latencies: dict[str, list[float]] = {name: [] for name in clients}
-                costs: dict[str, list[float]] = {name: [] for name in clients}
-                processes = {"echo": psutil.Process(echo_process), "lepton": psutil.Process(server.process.pid)}
-                for number in range(rounds + 1):
-                    for name, client in clients.items():
-                        before = processor_time(processes[name])
-                        rate, taken = client.run(seconds if number else 0.5)
-                        cost = (processor_time(processes[name]) - before) / len(taken)
-                        if number:  # The first round warms up.
-                            rates[name].append(rate)
-                            latencies[name] += taken
-                            costs[name].append(cost)
-                for client in clients.values():
-                    client.close()
-                ratios = [ours / bare for ours, bare in zip(rates["lepton"], rates["echo"], strict=True)]
-                results[f"{connections} connections"] = {
-                    "echo_per_s": round(statistics.median(rates["echo"])),
-                    "lepton_per_s": round(statistics.median(rates["lepton"])),
-                    "echo_cpu_us": round(1e6 * statistics.median(costs["echo"]), 1),
-                    "lepton_cpu_us": round(1e6 * statistics.median(costs["lepton"]), 1),
-                    "cpu_ratio": round(statistics.median(costs["echo"]) / statistics.median(costs["lepton"]), 3),
-                    "ratio": round(statistics.median(ratios), 3),
-                    "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-                    "p50_ms": round(1000 * percentile(latencies["lepton"], 0.5), 3),
-                    "p99_ms": round(1000 * percentile(latencies["lepton"], 0.99), 3),
-                    "echo_p50_ms": round(1000 * percentile(latencies["echo"], 0.5), 3),
-                }
-    return results
+        echo_url, echo_process = stack.enter_context(echo())
+        subjects = {"echo": Subject(echo_url, "/", body, echo_process)}
+        for name, number in (("lepton", versions), ("lepton one", 1)):
+            deployment = made.build_deployment(home / name, layout="tensors", features=FEATURES, versions=number)
+            decisions = str(home / f"{name} decisions")
+            server = stack.enter_context(made.run_server(deployment.path, home, decisions=decisions))
+            subjects[name] = Subject(server.url, infer, body, server.process.pid)
+        if with_peers:
+            model = next((home / "lepton one" / "models").glob("*/model.onnx"))
+            others = stack.enter_context(peers.peers(model, home, row))
+            subjects |= {name: Subject(peer.url, peer.path, peer.body, None) for name, peer in others.items()}
+        for number in connections:
+            print(json.dumps({f"{number} connections": turns(subjects, number, seconds, rounds)}, indent=2), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--versions", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="KServe, MLflow and BentoML too")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     given = parser.parse_args()
-    print(json.dumps(measure(given.seconds, given.rounds, given.versions), indent=2))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    measure(given.seconds, given.rounds, given.versions, given.connections, given.peers)
 
 
 if __name__ == "__main__":
