@@ -132,7 +132,7 @@ _HEADERS = {
     "x-lepton-key": "The unit's key: the same one gets the same version.",
     "x-lepton-version": "The version that must answer.",
 }
-_PLAIN = ("/ping", "/health", "/version", "/metrics")
+_PLAIN = ("/ping", "/health", "/version", "/metrics", "/lepton/metrics")
 
 
 def openapi(served: Served, call: Call) -> Answer:

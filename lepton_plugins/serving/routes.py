@@ -72,4 +72,6 @@ ROUTES = (
     Route("POST", "/lepton/explain", ADMIN, control.explain, long=True),
     Route("GET", "/lepton/plan", ADMIN, control.plan, long=True),
     Route("GET", "/metrics", PUBLIC, control.metrics, long=True),
+    # A host such as BentoML keeps /metrics for its own.
+    Route("GET", "/lepton/metrics", PUBLIC, control.metrics, long=True),
 )
