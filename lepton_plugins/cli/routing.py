@@ -59,6 +59,8 @@ def predict(
 ) -> None:
     """Answer a file's rows, each by the version that the plan chooses for it.
 
+    Columns that no version takes are left out.
+
     Example: lepton predict flights --data july.parquet --to answers.parquet --decisions
     """
     from lepton_plugins.cli.rows import answers_frame, check_writable, write_table
@@ -70,6 +72,11 @@ def predict(
     frame = read_table(data)
     opened = open_log(log) if log is not None else None
     with deployment(source) as directory, closing(Router.load(directory, log=opened)) as router:
+        if router.signature.layout == "columns":
+            unused = [name for name in frame.columns if name not in router.signature.input_names]
+            if unused:
+                terminal.note(f"Not used: {', '.join(map(str, unused))}")
+                frame = frame.drop(columns=unused)
         prediction = router.predict(frame, version=version)
         answers = answers_frame(prediction, router.plan, decisions=decisions)
     write_table(answers, to)
