@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from time import perf_counter
 from typing import Any
 
@@ -209,7 +209,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:
-    found = [(entry, entry.dist) for entry in entry_points(group=GROUP) if entry.dist is not None]
+    # `entry_points()` takes a distribution's first dist-info alone: a model that carries some of Lepton's plugins
+    # comes before the installed Lepton on sys.path once MLflow has loaded it, and would hide the others.
+    found = [(entry, dist) for dist in distributions() for entry in dist.entry_points if entry.group == GROUP]
     return sorted(found, key=lambda pair: (pair[0].name, pair[1].name))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,19 @@ def test_an_environment_without_lepton_serves_it(
         for answer in (refused, wrong):
             assert "Traceback" not in answer.text
             assert "stack_trace" not in answer.text
+
+
+def test_a_process_that_has_loaded_it_still_finds_every_plugin(rendered: Path) -> None:
+    """MLflow puts the model's code first on sys.path; it holds the plugins of its plan alone."""
+    code = (
+        "import sys, mlflow.pyfunc; mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "from lepton_plugins.plugins import plugins\n"
+        "assert all(status.error is None for status in plugins().statuses.values()), plugins().statuses\n"
+        "print(*plugins().offers('solver'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(rendered)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()
 
 
 def test_lepton_may_be_a_requirement_instead(deployment: Path, tmp_path: Path) -> None:
