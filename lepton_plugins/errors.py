@@ -921,12 +921,13 @@ class NotReady(LeptonError):
 
 
 class AddressTaken(LeptonError):
-    """A port that another process listens on."""
+    """A port, or a Unix socket, that another process listens on."""
 
     code = "address_taken"
 
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(f"Can't listen on {host}:{port}: {reason}. Stop the other server, or pass another --port.")
+    def __init__(self, host: str, port: int | None, reason: str) -> None:
+        where, other = (host, "--host") if port is None else (f"{host}:{port}", "--port")
+        super().__init__(f"Can't listen on {where}: {reason}. Stop the other server, or pass another {other}.")
 
 
 class PointerInvalid(LeptonError):

@@ -73,12 +73,10 @@ def generate(
 def serve(
     source: Source,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address, or path of a Unix socket; 0.0.0.0 for all.")] = "127.0.0.1",
     decisions: Annotated[
         str,
-        typer.Option(
-            metavar="URI|none", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."
-        ),
+        typer.Option(metavar="URI|none", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."),
     ] = "lepton-decisions",
     state: Annotated[
         Path | None,
@@ -93,6 +91,10 @@ def serve(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate for TLS in PEM format.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its key (default: in the certificate's file).")
     ] = None,
 ) -> None:
     """Serve a plan over HTTP: V2 infer, V1 predict, /invocations, feedback, /metrics.
@@ -111,6 +113,8 @@ def serve(
         decisions=None if decisions == "none" else decisions,
         threads=threads,
         grpc_port=grpc_port,
+        certificate=certificate,
+        key=key,
     )
     directory = deployment_directory(source)
     if directory is not None:

@@ -71,8 +71,9 @@ class Router:
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
         own = {*policy.features, *([self._decider.sticky] if self._decider.sticky else [])}
         self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
+        objective = plan.spec.resources.slo.p99
         arms = [
-            LoadedArm(arm, model, plan.output, self.classes, plan.signature, frozenset(own - taken))
+            LoadedArm(arm, model, plan.output, self.classes, plan.signature, frozenset(own - taken), objective)
             for arm, model in zip(plan.arms, models, strict=True)
         ]
         fallback = self._versions.index(plan.around.fallback or plan.default)

@@ -115,7 +115,7 @@ class ServingApp(Starlette):
         from lepton_plugins.serving.grpc_service import GrpcService
 
         service = GrpcService(self)
-        await service.start(self.settings.host, port, self.settings.limits.body)
+        await service.start(self.settings, port)
         return service
 
     async def _stop(self) -> None:

@@ -27,6 +27,7 @@ from lepton_plugins.serving.served import Served
 
 if TYPE_CHECKING:
     from lepton_plugins.serving.app import ServingApp
+    from lepton_plugins.serving.settings import ServingSettings
 
 _Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -67,12 +68,14 @@ class GrpcService:
     def __init__(self, app: ServingApp) -> None:
         self._app = app
         self._server: Any = None
-        self.port = 0
+        self.address = ""
 
-    async def start(self, host: str, port: int, body: int) -> None:
-        """Listen; AddressTaken where the port is in use. `body` bounds a message in bytes."""
+    async def start(self, settings: ServingSettings, port: int) -> None:
+        """Listen where HTTP does; AddressTaken where the port is in use."""
+        # Beside a Unix socket: as local as that is.
+        host = "127.0.0.1" if settings.host.startswith("/") else settings.host
         # Several processes on one port would share it silently.
-        options = [("grpc.max_receive_message_length", body), ("grpc.so_reuseport", 0)]
+        options = [("grpc.max_receive_message_length", settings.limits.body), ("grpc.so_reuseport", 0)]
         server = grpc.aio.server(options=options)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -83,10 +86,16 @@ class GrpcService:
             for name, handler in self._calls().items()
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        name = f"[{host}]" if ":" in host else host
         try:
-            self.port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            if settings.certificate is None:
+                port = server.add_insecure_port(f"{name}:{port}")
+            else:
+                pair = ((settings.key or settings.certificate).read_bytes(), settings.certificate.read_bytes())
+                port = server.add_secure_port(f"{name}:{port}", grpc.ssl_server_credentials([pair]))
         except RuntimeError:
             raise AddressTaken(host, port, "the gRPC port is in use or can't be bound") from None
+        self.address = f"{name}:{port}"
         await server.start()
         self._server = server
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ def serve(
     `source` is a deployment directory, or with `follow` a state directory that a child process keeps up
     to date from the registry. `ready` gets the one line that says what is served where (default: printed
     on standard output). AddressTaken if the port is in use; a directory that can't be served raises its
-    own error. Port 0 takes a free one.
+    own error. Port 0 takes a free one; a `host` that begins with a slash is the path of a Unix socket,
+    which its owner and group may use.
     """
     settings = (settings or ServingSettings()).model_copy(update={"host": host})
     listener = _listen(host, port)
@@ -55,12 +57,16 @@ def serve(
         _run(ServingApp(source, settings), listener, settings, ready or _print_line)
     finally:
         listener.close()
+        if host.startswith("/"):
+            Path(host).unlink(missing_ok=True)
         if follower is not None:
             follower.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     """Bind before anything is loaded, so that a taken port is told at once."""
+    if host.startswith("/"):
+        return _listen_locally(host)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -75,6 +81,32 @@ def _listen(host: str, port: int) -> socket.socket:
         raise AddressTaken(host, port, error.strerror or str(error)) from None
     listener.setblocking(False)
     return listener
+
+
+def _listen_locally(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if stat.S_ISSOCK(_mode(path)):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    Path(path).unlink()  # Left behind by a server that was killed.
+        listener.bind(path)
+        Path(path).chmod(0o660)
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(path, None, error.strerror or str(error)) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _mode(path: str) -> int:
+    try:
+        return Path(path).lstat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, ready: Callable[[str], None]) -> None:
@@ -96,6 +128,8 @@ def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, re
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_DRAIN,
         backlog=2048,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
     )
     try:
         Server(config, app, listener, ready).run(sockets=[listener])
@@ -128,16 +162,22 @@ class Server(uvicorn.Server):
             # What was loaded stays: the collector needn't look through all of it while requests wait.
             gc.collect()
             gc.freeze()
-            host, port = self._listener.getsockname()[:2]
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            address = self._address()
             decisions = self._app.settings.decisions or "not kept"
             plan = f"policy {served.plan.policy.kind}; plan {served.plan.digest.removeprefix('sha256:')[:12]}"
             versions = ", ".join(served.versions[:12]) + (", …" if len(served.versions) > 12 else "")
             if self._app.grpc is not None:
-                address += f" and {host}:{self._app.grpc.port} (gRPC)"
+                address += f" and {self._app.grpc.address} (gRPC)"
             self._ready(
                 f"lepton serves {served.model} (versions {versions}; {plan}) at {address} · decisions: {decisions}"
             )
+
+    def _address(self) -> str:
+        if self._listener.family == socket.AF_UNIX:
+            return f"unix:{self._listener.getsockname()}"
+        host, port = self._listener.getsockname()[:2]
+        scheme = "https" if self.config.is_ssl else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lepton_plugins.errors import InvalidInput, PathMissing
 from lepton_plugins.records.record import Record
@@ -32,6 +32,11 @@ class ServingSettings(Record):
     """Settings of one server. `host` is the address that it is bound to: loopback needs no token."""
 
     host: str = "127.0.0.1"
+    """An address, or the path of a Unix socket, which begins with a slash."""
+    certificate: Path | None = None
+    """PEM file with the server's certificate (and its chain): then TLS is spoken, over HTTP and gRPC alike."""
+    key: Path | None = None
+    """PEM file with the certificate's key, where it isn't in the same file."""
     token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     """Names by which admin routes may be reached, beside localhost and `host`."""
@@ -46,6 +51,19 @@ class ServingSettings(Record):
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks at a state directory's pointer."""
     limits: Limits = Limits()
+
+    @field_validator("certificate", "key")
+    @classmethod
+    def _exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise PathMissing(path, "TLS")
+        return path
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> ServingSettings:
+        if self.key is not None and self.certificate is None:
+            raise InvalidInput("Found a key for TLS without a certificate: give both.")
+        return self
 
     @property
     def loopback(self) -> bool:

@@ -210,7 +210,7 @@ def run_server(
     try:
         said = process.stdout.readline()
         ready_after = time.perf_counter() - started
-        assert " at http://" in said, f"not ready: {said!r} {errors.read_text()}"
+        assert " at " in said, f"not ready: {said!r} {errors.read_text()}"
         url = said.split(" at ")[1].split()[0]
         yield RunningServer(url, process, ready_after, said, errors)
     finally:
