@@ -13,7 +13,7 @@ from lepton_scheduling.outcome import rebounded
 
 NAME = "auto"
 #: The exact solver's part of the time; it seldom needs it.
-_EXACT = 0.6
+_EXACT = 0.5
 
 
 class AutoSolver:

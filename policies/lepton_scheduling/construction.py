@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import gt, sub
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,9 @@ class Construction:
     """Adds versions as long as they fit, conflict with none before them and, in `mixture`, improve a segment.
 
     `value`, `load` (segments, versions): the objective's part of a whole share (−∞: not allowed) and its cores.
-    `use` (versions, limits) is each version's part of every limit but the CPU's; `density` (versions,) the value
-    for that use, in (0, 1]; `scale` the price of a core at which all that routing can win would pay for the budget.
+    `use` (versions, limits) is each version's part of every limit but the CPU's; `costs` are three readings of
+    it: one each, the sum, the sum with the places that conflicts take; `density` (versions,) is the value for the
+    last, in (0, 1]; `scale` the price of a core at which all that routing can win would pay for the budget.
     """
 
     problem: AllocationProblem
@@ -43,9 +45,11 @@ class Construction:
     load: FloatArray = field(init=False)
     alone: FloatArray = field(init=False)
     use: FloatArray = field(init=False)
+    costs: list[FloatArray] = field(init=False)
     density: FloatArray = field(init=False)
     scale: float = field(init=False)
     _floor: FloatArray = field(init=False)
+    _uses: list[list[float]] = field(init=False)
     _near: list[list[int]] = field(init=False)
     _seen: dict[bytes, Allocated | None] = field(init=False, default_factory=dict)
 
@@ -62,16 +66,21 @@ class Construction:
         self.scale = span / cores if cores else 0.0
         columns = [self._part(resource, limit) for resource, limit in self.limits.items() if resource != "cpu"]
         self.use = np.stack(columns, axis=1) if columns else np.zeros((len(problem.versions), 0))
+        self._uses = self.use.tolist()
         if problem.form == "select":
             self.alone = problem.weights * (problem.traffic @ problem.utility)
         else:
             self.alone = np.where(problem.allowed, worth - self._floor[:, None], 0.0).sum(axis=0)
-        density = np.maximum(self.alone, 0.0) / (_LITTLE + self.use.sum(axis=1))
-        self.density = np.maximum(density / (density.max(initial=0.0) or 1.0), _LITTLE)
         self._near = [[] for _ in problem.versions]
         for first, second in problem.conflicts:
             self._near[first].append(second)
             self._near[second].append(first)
+        used = _LITTLE + self.use.sum(axis=1)
+        # A version takes the place of those that it conflicts with (as in greedy independent sets).
+        apart = used + np.array([len(others) for others in self._near]) / len(self._near)
+        self.costs = [np.ones(len(used)), used, *([apart] if len(problem.conflicts) else [])]
+        density = np.maximum(self.alone, 0.0) / self.costs[-1]
+        self.density = np.maximum(density / (density.max(initial=0.0) or 1.0), _LITTLE)
 
     def _part(self, resource: str, limit: float) -> FloatArray:
         use: FloatArray = self.program.use(resource)[self.program.cells :]
@@ -81,35 +90,39 @@ class Construction:
         """Versions that run when they are added in this order, a core costing `price`."""
         mixture = self.problem.form == "mixture"
         runs, room, blocked, best = self._start(price)
-        worth = self.value - price * self.load
+        columns = (self.value - price * self.load).T
         left = room.tolist()
-        uses, columns = self.use.tolist(), worth.T
+        # Plain lists: the loop asks for one value at a time.
+        closed = bytearray((runs | blocked).tobytes())
         for i in order.tolist():
-            if runs[i] or blocked[i] or any(use > free for use, free in zip(uses[i], left, strict=True)):
+            if closed[i]:
+                continue
+            use = self._uses[i]
+            if any(map(gt, use, left)):
                 continue
             if mixture:
                 if not (columns[i] > best).any():
                     continue
                 best = np.maximum(best, columns[i])
             runs[i] = True
-            left = [free - use for use, free in zip(uses[i], left, strict=True)]
-            blocked[self._near[i]] = True
+            left = list(map(sub, left, use))
+            for other in self._near[i]:
+                closed[other] = True
         return runs
 
-    def by_gain(self, price: float, *, per_use: bool) -> Runs:
-        """Versions that run when the one that gains most, or most for what it uses, is added each time."""
+    def by_gain(self, price: float, cost: FloatArray) -> Runs:
+        """Versions that run when the one that gains most for its `cost` is added each time."""
         mixture = self.problem.form == "mixture"
         runs, room, blocked, best = self._start(price)
         worth = self.value - price * self.load
         # An uncovered segment counts as worse than anything: it is covered first.
         best = np.maximum(best, self._floor - price * self.load.max(axis=1) - 1.0)
-        cost = _LITTLE + self.use.sum(axis=1)
         while True:
             gain = np.maximum(worth - best[:, None], 0.0).sum(axis=0) if mixture else self.alone
             fits = ~runs & ~blocked & (self.use <= room).all(axis=1) & (gain > 0)
             if not fits.any():
                 return runs
-            i = int(np.where(fits, gain / cost if per_use else gain, -np.inf).argmax())
+            i = int(np.where(fits, gain / cost, -np.inf).argmax())
             runs[i] = True
             room = room - self.use[i]
             best = np.maximum(best, worth[:, i])

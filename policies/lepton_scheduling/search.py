@@ -16,6 +16,8 @@ from lepton_scheduling.outcome import answer, upper_bound
 
 #: Prices of a core that the greedy constructions are tried at, in `Construction.scale`.
 _PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+#: The relaxed program's part of the time.
+_RELAXED = 0.2
 #: Keys stay below one: a key's price is key / (1 − key).
 _HIGHEST = 0.999
 
@@ -45,7 +47,7 @@ class Search:
         if not self.problem.allowed.any(axis=1).all():
             raise Infeasible(infeasible.reasons(program, build.limits))
         worth = program.select() if self.problem.form == "select" else program.mixture()
-        result = program.solve(worth, build.limits, relaxed=True, time_limit=self.problem.time_limit / 2)
+        result = program.solve(worth, build.limits, relaxed=True, time_limit=_RELAXED * self.problem.time_limit)
         if result.status == 2:
             raise Infeasible(infeasible.reasons(program, build.limits))
         solved = result.status == 0
@@ -63,8 +65,8 @@ class Search:
         """The greedy answers; what a search begins with and has to beat."""
         prices = _PRICES if self.build.scale else (0.0,)
         for price in prices:
-            for per_use in (True, False):
-                self.offer(self.build.by_gain(price * self.build.scale, per_use=per_use))
+            for cost in self.build.costs:
+                self.offer(self.build.by_gain(price * self.build.scale, cost))
                 if self.over:
                     return
         if self.best is None:
