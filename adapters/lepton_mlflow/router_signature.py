@@ -68,7 +68,8 @@ def _column(field: Field) -> Any:
 def _tensor(field: Field, name: str | None) -> Any:
     from mlflow.types import TensorSpec
 
-    dtype = np.dtype(field.dtype)
+    # MLflow takes str arrays for objects, not the other way round.
+    dtype = np.dtype("object" if field.dtype in ("str", "bytes") else field.dtype)
     return TensorSpec(dtype, field.shape, name)
 
 

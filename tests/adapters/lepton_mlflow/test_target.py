@@ -6,6 +6,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow.exceptions import MlflowException
+from mlflow.models.utils import _enforce_schema
+from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
+from lepton_mlflow.router_signature import router_signature
 from lepton_mlflow.target import MlflowTarget
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import EnvironmentUnknown, InvalidInput, RequirementInvalid, RequirementsConflict
 from lepton_plugins.generate import generate
 from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.records.signature import Field, Signature
+from lepton_plugins.records.spec import Around
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
@@ -91,6 +97,25 @@ def test_the_signature_has_the_sticky_key_the_inputs_and_the_parameter(rendered:
     columns = {column.name: (column.type.name, column.required) for column in signature.inputs}
     assert columns == {"x": ("double", True), "unit": ("string", False)}
     assert [spec.name for spec in signature.params] == ["lepton_decisions"]
+
+
+def test_tensors_keep_their_shape_and_context_goes_beside_them() -> None:
+    inputs = (Field(name="X", dtype="float32", shape=(-1, 4)), Field(name="carrier", dtype="str", required=False))
+    with tempfile.TemporaryDirectory() as folder:
+        plan = write_deployment(Path(folder)).model_copy(
+            update={"signature": Signature(layout="tensors", inputs=inputs), "around": Around()}
+        )
+    schema = router_signature(plan).inputs
+    assert [(spec.name, str(spec.type), spec.shape) for spec in schema] == [
+        ("X", "float32", (-1, 4)),
+        ("carrier", "object", (-1,)),
+    ]
+    x = np.zeros((2, 4), dtype=np.float32)
+    for text in (np.array(["AA", "UA"]), np.array(["AA", "UA"], dtype=object)):
+        _enforce_schema({"X": x, "carrier": text}, schema)  # MLflow's own check, before it calls the model.
+    body = {"inputs": {"X": x.tolist(), "carrier": ["AA", "UA"]}}
+    parsed = infer_and_parse_data(body, schema)
+    _enforce_schema(parsed, schema)
 
 
 def test_mlmodel_says_nothing_that_changes_by_itself(rendered: Path) -> None:
