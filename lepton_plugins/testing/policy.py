@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import LeptonError
 from lepton_plugins.records.plan import FileDigest, PolicyDocument
-from lepton_plugins.routing.policy import Batch, Choice, Proposal, SelectionPolicy
+from lepton_plugins.routing.policy import Batch, Choice, Proposal, SelectionPolicy, settled
 from lepton_plugins.testing.contract import Contract, at_once, require
 from lepton_plugins.testing.evidence import column_from, paired_predictions, rows_of
 
@@ -180,6 +180,34 @@ class PolicyContract(Contract):
                     f"explain() gives the propensities {found}, choose() {vectors[row].tolist()} for {context}",
                 )
                 require(all(candidate.reason for candidate in candidates), "explain() leaves an arm without a reason")
+
+    def test_an_answer_of_several_arms_is_its_rows_answers(self) -> None:
+        if not self.policy.consults:
+            return
+        outputs = [np.asarray(output)[:_ROWS] for output in paired_predictions(self.columns, self.versions).outputs]
+        for policy in self._policies():
+
+            def run(arm: int, rows: NDArray[np.intp] | None) -> NDArray[Any]:
+                return outputs[arm] if rows is None else outputs[arm][rows]
+
+            made = policy.consult(_ROWS, run)
+            require(made is not None, "consult() answered nothing although every arm did")
+            assert made is not None
+            self._check_choice(settled(made, len(self.versions)), _ROWS)
+            require(len(made.values) == _ROWS, f"consult() gave {len(made.values)} answers for {_ROWS} rows")
+            require((made.failed == -1).all(), "consult() tells of failures although every arm answered")
+            require(np.array_equal(made.arms, made.served), "without failures another arm served than should have")
+            for row in range(20):
+                one = policy.consult(1, lambda arm, rows, row=row: outputs[arm][row : row + 1])  # type: ignore[misc]
+                assert one is not None
+                require(
+                    one.arms[0] == made.arms[row] and np.allclose(one.values[0], made.values[row]),
+                    f"row {row} alone got the arm {one.arms[0]} and {one.values[0]}, "
+                    f"in a batch {made.arms[row]} and {made.values[row]}",
+                )
+            require(
+                policy.consult(_ROWS, lambda arm, rows: None) is None, "consult() answered although every arm failed"
+            )
 
     # --- how it is made --------------------------------------------------------------------
 
