@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from lepton_plugins.canonical import canonical_json
 from lepton_plugins.errors import PlanTooLargeForTarget
 from lepton_plugins.records.plan import DeploymentPlan
 
@@ -20,7 +19,7 @@ def plan_map(
     plan: DeploymentPlan, policy_files: Mapping[str, bytes], name: str, namespace: str | None
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """The ConfigMap, the pod's volume and the container's mounts. A new plan has a new name, so pods roll."""
-    text = canonical_json(plan).decode()
+    text = plan.content.decode()
     binary = {f"policy.{index}": policy_files[path] for index, path in enumerate(sorted(policy_files))}
     size = len(text.encode()) + sum(4 * ((len(content) + 2) // 3) for content in binary.values())
     if size > LIMIT:

@@ -15,7 +15,7 @@ from lepton_mlflow.experiments import Home, find_home, get_registered_model, mak
 from lepton_mlflow.ledger import Entry
 from lepton_mlflow.names import KIND, PLAN_FILE, POLICY_FOLDER
 from lepton_mlflow.undo import AllOrNothing
-from lepton_plugins.canonical import canonical_json, digest_bytes
+from lepton_plugins.canonical import digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, RecordMismatch
 from lepton_plugins.records.plan import DeploymentPlan, PlanRevision
 from lepton_plugins.user_name import user_name
@@ -146,7 +146,7 @@ def _check_path(path: str) -> None:
 
 def _write(folder: Path, plan: DeploymentPlan, files: Mapping[str, bytes], summary: str) -> None:
     contents = {f"{POLICY_FOLDER}/{path}": content for path, content in files.items()}
-    contents[PLAN_FILE] = canonical_json(plan)
+    contents[PLAN_FILE] = plan.content
     contents["lepton/summary.txt"] = summary.encode()
     for path, content in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +155,6 @@ def _write(folder: Path, plan: DeploymentPlan, files: Mapping[str, bytes], summa
 
 def _parse(body: bytes, what: str) -> DeploymentPlan:
     try:
-        return DeploymentPlan.model_validate_json(body)
+        return DeploymentPlan.read(body)
     except ValidationError:
         raise RecordMismatch(what, "another Lepton's format", "a plan of format 1") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from lepton_plugins.canonical import digest_json
+from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.signature import Signature
@@ -134,9 +135,32 @@ class DeploymentPlan(Record):
     evidence: tuple[Evidence, ...] = ()
     spec: PlanSpec
 
+    @classmethod
+    def read(cls, content: bytes) -> DeploymentPlan:
+        """A stored plan. It keeps the bytes it was read from: they are its identity.
+
+        A later Lepton may know fields that these bytes don't have; writing the plan anew would give them
+        their defaults, and the plan another digest than the registry and the decision log know.
+        """
+        plan = cls.model_validate_json(content)
+        plan.__dict__["content"] = content
+        return plan
+
+    @cached_property
+    def content(self) -> bytes:
+        """The plan as it is stored: canonical JSON."""
+        return canonical_json(self)
+
     @cached_property
     def digest(self) -> str:
-        return digest_json(self)
+        return digest_bytes(self.content)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> DeploymentPlan:
+        """A changed plan is another plan: the bytes and the digest of the old one don't go along."""
+        copied = super().model_copy(update=update, deep=deep)
+        for derived in ("content", "digest"):
+            copied.__dict__.pop(derived, None)
+        return copied
 
     def arm(self, version: str) -> Arm | None:
         return next((arm for arm in self.arms if arm.version == version), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -126,7 +127,7 @@ def write_plan(plan: DeploymentPlan, files: Mapping[str, bytes], to: Path) -> No
         target = to / POLICY / policy_path(file.path, to)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    (to / PLAN).write_bytes(canonical_json(plan))
+    (to / PLAN).write_bytes(plan.content)
 
 
 def digest_hex(digest: str, where: Path) -> str:
@@ -156,10 +157,10 @@ def _read_plan(path: Path) -> DeploymentPlan:
         raise DirectoryInvalid(path, f"it has no {PLAN}")
     content = file.read_bytes()
     try:
-        plan = DeploymentPlan.model_validate_json(content)
+        plan = DeploymentPlan.read(content)
     except ValidationError as error:
         raise DirectoryInvalid(path, f"{PLAN} can't be read: {validation_lines(error)[:500]}") from None
-    if canonical_json(plan) != content:
+    if canonical_json(json.loads(content)) != content:
         # A plan's identity is the digest of its canonical form: any other bytes were edited by hand.
         raise DirectoryInvalid(path, f"{PLAN} isn't in the form it was written in: it was changed by hand")
     versions = [arm.version for arm in plan.arms]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, ModelNotFound
-from lepton_plugins.records.plan import FileDigest, PolicyDocument
+from lepton_plugins.records.plan import DeploymentPlan, FileDigest, PolicyDocument
+from lepton_plugins.routing.directory import write_plan
 
 
 @pytest.fixture
@@ -76,3 +79,21 @@ def test_policy_files_that_lead_out_of_their_folder_are_refused(registry, model,
 def test_a_plan_of_a_model_that_is_not_there(registry, plan_of):
     with pytest.raises(ModelNotFound):
         registry.save_plan(*plan_of("no-such-model"), "")
+
+
+def test_a_plan_of_an_earlier_lepton_keeps_its_identity(registry, model, plan_of, tmp_path):
+    # Written before the field `per` was there: today's Lepton gives it its default, not another digest.
+    plan, files = plan_of(model)
+    content = canonical_json({key: value for key, value in json.loads(plan.content).items() if key != "per"})
+    earlier = DeploymentPlan.read(content)
+    assert earlier == plan
+    assert earlier.digest == digest_bytes(content) != plan.digest
+    revision = registry.save_plan(earlier, files, "")
+    assert revision.digest == earlier.digest
+    read, read_files = registry.get_plan(revision)
+    assert read.digest == revision.digest
+    write_plan(read, read_files, tmp_path)
+    assert (tmp_path / "plan.json").read_bytes() == content
+    changed = read.model_copy(update={"default": "2"})
+    assert changed.digest not in (read.digest, plan.digest)
+    assert json.loads(changed.content)["default"] == "2"

@@ -64,7 +64,7 @@ class MemoryRegistry:
         for stored, _, revision in self.plans:
             if stored.digest == plan.digest:
                 return revision
-        plan = DeploymentPlan.model_validate_json(plan.model_dump_json())
+        plan = DeploymentPlan.read(plan.content)
         number = len(self.plans) + 1
         revision = PlanRevision(
             model=plan.model,
