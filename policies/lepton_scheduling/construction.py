@@ -137,6 +137,11 @@ class Construction:
         best = (self.value - price * self.load)[:, runs].max(axis=1, initial=-np.inf)
         return runs, room, blocked, best
 
+    @property
+    def tried(self) -> int:
+        """How many different sets of versions were allocated among."""
+        return len(self._seen)
+
     def allocated(self, runs: Runs) -> Allocated | None:
         """The best shares among these versions; None where they can't answer everything within the limits."""
         key = np.packbits(runs).tobytes()

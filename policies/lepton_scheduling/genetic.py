@@ -15,7 +15,7 @@ _MUTANTS = 6
 #: The chance that a child has the elite parent's key (Gonçalves & Resende 2011 recommend 0.5 to 0.8).
 _BIAS = 0.7
 _GENERATIONS = 120
-#: Generations without a better answer after which it stops.
+#: Generations without a better answer after which it stops; one in which nothing new was tried is enough.
 _PATIENCE = 25
 
 
@@ -40,13 +40,13 @@ def _evolve(search: Search, rng: np.random.Generator) -> None:
     ranks = [(-np.inf, -np.inf)] * _POPULATION
     fresh, idle = range(_POPULATION), 0
     for _ in range(_GENERATIONS):
-        before = search.best
+        before, tried = search.best, search.tried
         for place in fresh:
             if search.over:
                 return
             ranks[place] = search.try_keys(keys[place])
         idle = idle + 1 if search.best is before else 0
-        if idle >= _PATIENCE:
+        if idle >= _PATIENCE or search.tried == tried:
             return
         order = sorted(range(_POPULATION), key=lambda place: ranks[place], reverse=True)
         keys, ranks = keys[order], [ranks[place] for place in order]

@@ -61,6 +61,11 @@ class Search:
         close = self.best is not None and self.bound - self.best.rank[0] <= 1e-9 * abs(self.bound)
         return close or monotonic() > self._end
 
+    @property
+    def tried(self) -> int:
+        """How many different sets of versions were tried."""
+        return self.build.tried
+
     def start(self) -> None:
         """The greedy answers; what a search begins with and has to beat."""
         prices = _PRICES if self.build.scale else (0.0,)

@@ -11,7 +11,7 @@ from lepton_scheduling.search import Search
 NAME = "swarm"
 _PARTICLES = 30
 _STEPS = 120
-#: Steps without a better answer after which it stops.
+#: Steps without a better answer after which it stops; one in which nothing new was tried is enough.
 _PATIENCE = 25
 #: Constriction by Clerc & Kennedy 2002 (IEEE Trans. Evol. Comput. 6).
 _INERTIA = 0.7298
@@ -40,7 +40,7 @@ def _fly(search: Search, rng: np.random.Generator) -> None:
     own, ranks = keys.copy(), [(-np.inf, -np.inf)] * _PARTICLES
     idle = 0
     for _ in range(_STEPS):
-        before = search.best
+        before, tried = search.best, search.tried
         for place in range(_PARTICLES):
             if search.over:
                 return
@@ -48,7 +48,7 @@ def _fly(search: Search, rng: np.random.Generator) -> None:
             if rank > ranks[place]:
                 own[place], ranks[place] = keys[place], rank
         idle = idle + 1 if search.best is before else 0
-        if idle >= _PATIENCE:
+        if idle >= _PATIENCE or search.tried == tried:
             return
         leader = own[max(range(_PARTICLES), key=lambda place: ranks[place])]
         speed = _INERTIA * speed + _PULL * (rng.random(shape) * (own - keys) + rng.random(shape) * (leader - keys))

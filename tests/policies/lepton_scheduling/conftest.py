@@ -115,6 +115,6 @@ def kept() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def small_problems() -> list[tuple[AllocationProblem, float | None]]:
-    """Two hundred and forty small problems with their optimum, None where there is no allocation."""
-    problems = [constrained_of(seed) for seed in range(240)]
+    """Two hundred small problems with their optimum, None where there is no allocation."""
+    problems = [constrained_of(seed) for seed in range(200)]
     return [(problem, brute_force(problem)) for problem in problems]
