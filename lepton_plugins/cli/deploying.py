@@ -66,7 +66,8 @@ def generate(
 
     open_target(target)  # Before a plan is pulled for nothing.
     with deployment(source) as directory:
-        files = [str(path) for path in render(directory, target, to, pairs(option or [], "--option"))]
+        _, written = render(directory, target, to, pairs(option or [], "--option"))
+    files = [path.as_posix() for path in written]
     show({"target": target, "directory": str(to), "files": files}, lambda: "\n".join(files), output)
 
 

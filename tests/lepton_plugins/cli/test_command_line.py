@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ import pytest
 
 from lepton_plugins import __version__
 from lepton_plugins.cli.main import command, main
+from lepton_plugins.testing import write_deployment
 
 COMMANDS = [
     *("quickstart", "register", "list", "evaluate", "compare", "plan", "diff", "promote", "rollback", "pin", "history"),
@@ -196,3 +198,17 @@ def test_completion_is_there() -> None:
 
 def test_main_returns_an_exit_code() -> None:
     assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "options"), [("mlflow", []), ("bentoml", []), ("kserve", ["--option", "models=s3://bucket/models"])]
+)
+def test_generate_lists_the_files_that_it_wrote(
+    target: str, options: list[str], lepton: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_deployment(tmp_path / "deployment")
+    to = tmp_path / "to"
+    ran = lepton("generate", tmp_path / "deployment", "--target", target, "--to", to, *options, "-o", "json")
+    assert ran.code == 0, ran.err
+    written = sorted(path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file())
+    assert json.loads(ran.out) == {"target": target, "directory": str(to), "files": written}
