@@ -117,7 +117,9 @@ class Program:
         upper[self.cells :] = runnable(self.problem)
         if runs is not None:
             lower[self.cells :] = upper[self.cells :] = runs
-        options: dict[str, float] = {"mip_rel_gap": gap}
+        # Presolve takes longer here than it saves (1,000 versions: 3.2 s with it, 0.7 s without), and doesn't stop
+        # when the time is up.
+        options: dict[str, float] = {"mip_rel_gap": gap, "presolve": False}
         if time_limit is not None:
             options["time_limit"] = time_limit
         return milp(

@@ -67,15 +67,20 @@ class Search:
         return self.build.tried
 
     def start(self) -> None:
-        """The greedy answers; what a search begins with and has to beat."""
-        prices = _PRICES if self.build.scale else (0.0,)
-        for price in prices:
+        """The greedy answers; what a search begins with and has to beat. Repaired where none answers everything."""
+        self._greedy()
+        if self.best is None:
+            self.offer(self.cover())
+            free, self.build.base = self.build.base, self.cover()
+            self._greedy()
+            self.build.base = free
+
+    def _greedy(self) -> None:
+        for price in _PRICES if self.build.scale else (0.0,):
             for cost in self.build.costs:
                 self.offer(self.build.by_gain(price * self.build.scale, cost))
                 if self.over:
                     return
-        if self.best is None:
-            self.offer(self.cover())
 
     def seeds(self) -> Iterable[FloatArray]:
         """Keys of good answers: the best so far, the relaxed program's, the density's own order."""
