@@ -57,7 +57,7 @@ class BareEnvironment:
             )
         try:
             while not _answers(ready):
-                if process.poll() is not None or time.monotonic() - started > 120:
+                if process.poll() is not None or time.monotonic() - started > 60:
                     raise RuntimeError(f"{command[:4]} didn't start:\n{log.read_text()[-4000:]}")
                 time.sleep(0.1)
             yield time.monotonic() - started
