@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lepton_plugins.errors import RecordMismatch, TrustRequired, VersionNotFound
+from lepton_plugins.errors import RecordMismatch, TrustRequired
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
 from lepton_plugins.records.output import OutputKind
@@ -102,17 +102,12 @@ class Admission:
 
 
 def asked_for(spec: PlanSpec, known: Sequence[ModelVersion]) -> list[ModelVersion]:
-    """The versions that the plan file speaks of; VersionNotFound for a named one that doesn't exist."""
-    by_number = {version.version: version for version in known}
-    shown = [f"{item.version} ({item.label})" if item.label else item.version for item in known]
-    for name in named(spec):
-        if name not in by_number:
-            raise VersionNotFound(spec.model, name, shown)
+    """The versions that the plan file, its labels resolved, speaks of."""
     if isinstance(spec.versions, VersionFilter):
         wanted = spec.versions.tag.items()
         chosen = {item.version for item in known if all(item.metadata.get(key) == value for key, value in wanted)}
     elif spec.versions == "all":
-        chosen = set(by_number)
+        chosen = {item.version for item in known}
     else:
         chosen = set(spec.versions)
     # What the plan file gives a part to is spoken of even where the list or the filter leaves it out.
@@ -128,13 +123,6 @@ def roles(spec: PlanSpec) -> dict[str, str]:
     if spec.default is not None:
         found[spec.default] = "default"
     return found
-
-
-def named(spec: PlanSpec) -> Iterable[str]:
-    """Every version number in the plan file."""
-    listed = spec.versions if isinstance(spec.versions, tuple) else ()
-    apart = [version for pair in spec.resources.conflicts for version in pair]
-    return dict.fromkeys([*listed, *roles(spec), *spec.objective.weights, *apart])
 
 
 def admit(

@@ -13,6 +13,8 @@ from lepton_plugins.errors import nearest
 
 #: A place in the file: keys and list positions from the top.
 Place = tuple[str | int, ...]
+#: pydantic's type of the error that a name isn't a version's: a whole sentence, whatever else was allowed there.
+UNKNOWN_VERSION = "unknown_version"
 
 
 def findings(error: ValidationError, root: type[BaseModel], data: Any, at: Place = ()) -> list[tuple[Place, str]]:
@@ -21,8 +23,12 @@ def findings(error: ValidationError, root: type[BaseModel], data: Any, at: Place
     Where a value may be one of several kinds pydantic reports each kind that failed; these are joined.
     """
     grouped: dict[Place, list[tuple[str, str]]] = {}
-    for item in error.errors():
-        place = _in_data(item["loc"], data)
+    items = [(_in_data(item["loc"], data), item) for item in error.errors()]
+    named = {place for place, item in items if item["type"] == UNKNOWN_VERSION}
+    for place, item in items:
+        # What pydantic also found there, or in what holds it (a list without its invalid items), follows from it.
+        if item["type"] != UNKNOWN_VERSION and any(place == name[: len(place)] for name in named):
+            continue
         found, expected = _sentence(item, root, place)
         grouped.setdefault(place, []).append((found, expected))
     sentences = []
@@ -62,6 +68,8 @@ def _sentence(item: Any, root: type[BaseModel], place: Place) -> tuple[str, str]
         return f"unknown key {place[-1]!r}.", nearest(str(place[-1]), known)
     if kind == "missing":
         return "found nothing, expected ", f"the key {place[-1]!r}"
+    if kind == UNKNOWN_VERSION:
+        return "", message
     if kind in ("value_error", "assertion_error"):
         return "", message.partition(", ")[2]
     if kind in ("model_type", "model_attributes_type", "dict_type"):

@@ -19,6 +19,7 @@ from lepton_plugins.planning.calibration import pooled_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
 from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import notes, union, with_context
+from lepton_plugins.planning.labels import with_numbers
 from lepton_plugins.planning.past import unpinned
 from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
 from lepton_plugins.planning.spec_file import check_plugins
@@ -58,12 +59,14 @@ class _Before:
 def make_plan(registry: Registry, spec: PlanSpec, *, trust: Literal["pickle"] | None = None) -> PlannedDeployment:
     """The best plan that the evidence, the policy and the budget allow; nothing is stored.
 
-    The same inputs give the same digest. Raises SpecInvalid, ModelNotFound, VersionNotFound, NoArmLeft
-    (every version was rejected), ArmMissing (one that the plan file gives a part to was), Infeasible,
-    ColumnMissing and what the policy itself raises.
+    The same inputs give the same digest. Versions may be named by label; the plan holds numbers. Raises
+    SpecInvalid (also where a name is no version's), ModelNotFound, NoArmLeft (every version was rejected),
+    ArmMissing (one that the plan file gives a part to was), Infeasible, ColumnMissing and what the policy raises.
     """
     params = check_plugins(spec)
-    versions = asked_for(spec, registry.list_versions(spec.model))
+    known = registry.list_versions(spec.model)
+    spec, params = with_numbers(spec, params, known)
+    versions = asked_for(spec, known)
     before = _before(registry, spec.model)
     leader = spec.default or (before.plan.default if before.plan else None) or _champion(registry, spec.model)
     admission = admit(registry, spec, versions, leader=leader, trust=trust)

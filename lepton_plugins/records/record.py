@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 
 
 class Record(BaseModel):
@@ -13,11 +14,20 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-def _number_to_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+class Numbering:
+    """A validation context in which versions may be named by label: `number` gives a name's number, or raises."""
+
+    def __init__(self, number: Callable[[str], str]) -> None:
+        self.number = number
 
 
-#: A registry's version number, as text: `1` in a YAML file and `"1"` in JSON are the same version.
+def _number_to_text(value: object, info: ValidationInfo) -> object:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return info.context.number(text) if isinstance(text, str) and isinstance(info.context, Numbering) else text
+
+
+#: A registry's version number, as text: `1` in a YAML file and `"1"` in JSON are the same version. In a plan file
+#: and a policy's parameters a label may stand for it, until planning asks the registry (`Numbering`).
 VersionNumber = Annotated[
     str,
     BeforeValidator(_number_to_text),

@@ -12,12 +12,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from lepton_plugins.records.output import OutputKind
-from lepton_plugins.records.record import Record, VersionNumber
+from lepton_plugins.records.record import Numbering, Record, VersionNumber
 
 _SUFFIX = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -271,7 +272,7 @@ class PlanSpec(SpecRecord):
     model: str
     """The registered model."""
     versions: Choice = "all"
-    """Which versions may be arms: all, a list, or a filter by tag."""
+    """Which versions may be arms: all, a list (of numbers or labels, as everywhere here), or a filter by tag."""
     default: VersionNumber | None = None
     """The default arm (champion); else the one in force, else the alias `champion`, else the best."""
     output: OutputKind | None = None
@@ -296,9 +297,12 @@ class PlanSpec(SpecRecord):
         return self
 
     @model_validator(mode="after")
-    def _weights_for_all_or_none(self) -> PlanSpec:
+    def _weights_for_all_or_none(self, info: ValidationInfo) -> PlanSpec:
         weights = self.objective.weights
-        if weights and isinstance(self.versions, tuple):
+        named = [*weights, *self.versions] if isinstance(self.versions, tuple) else []
+        # One version may be named by number here and by label there, until planning resolves both.
+        comparable = isinstance(info.context, Numbering) or all(name.isdigit() for name in named)
+        if weights and comparable and isinstance(self.versions, tuple):
             missing = sorted(set(self.versions) - set(weights))
             if missing:
                 raise ValueError(

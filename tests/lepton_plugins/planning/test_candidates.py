@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lepton_plugins.errors import ArmMissing, NoArmLeft, RecordMismatch, VersionNotFound
+from lepton_plugins.errors import ArmMissing, NoArmLeft, RecordMismatch, SpecInvalid
 from lepton_plugins.planning.plan import make_plan
 from lepton_plugins.planning.spec_file import parse_spec
 from lepton_plugins.records.report import BatchLatency, Dataset, Failure, Quantity, Resources
@@ -110,9 +110,17 @@ def test_of_equally_many_the_later_data_counts(world):
 
 
 def test_named_versions_must_exist(split_world):
-    for spec in ({"versions": [1, 9]}, {"default": 9}, {"around": {"shadow": [9]}}, {"objective": {"weights": {9: 1}}}):
-        with pytest.raises(VersionNotFound, match=r"no version '9'. Versions: 1 \(v1\), 2 \(v2\), 3 \(v3\)"):
+    for place, spec in (
+        ("versions[1]", {"versions": [1, 9]}),
+        ("default", {"default": 9}),
+        ("around.shadow[0]", {"around": {"shadow": [9]}}),
+        ("objective.weights.9", {"objective": {"weights": {9: 1}}}),
+        ("policy.params.shares[9]", {"policy": {"kind": "weighted", "params": {"shares": {9: 1}}}}),
+    ):
+        with pytest.raises(SpecInvalid) as caught:
             plan_of(split_world, **spec)
+        said = "found '9', expected a version's number or label. Known: 1, 2, 3, v1, v2, v3."
+        assert caught.value.findings == (f"{place}: {said}",)
 
 
 def test_versions_by_list_and_by_tag(split_world):

@@ -14,7 +14,6 @@ from lepton_plugins.errors import (
     SpecInvalid,
     TrafficInvalid,
     UnknownMetric,
-    VersionNotFound,
     WeightMissing,
 )
 from lepton_plugins.planning import lifecycle
@@ -270,7 +269,7 @@ def test_conflicts_and_the_number_of_versions(split_world):
         assert {item.code for item in plan.rejected} == {"no_share"}
     with pytest.raises(Infeasible, match=r"resources\.conflicts: versions 1 and 2 must both run"):
         planned(split_world, around={"fallback": 2}, resources={"conflicts": [[1, 2]]})
-    with pytest.raises(VersionNotFound):
+    with pytest.raises(SpecInvalid, match=r"resources\.conflicts\[0\]\[1\]: found '9', expected a version's number"):
         planned(split_world, resources={"conflicts": [[1, 9]]})
     with pytest.raises(SpecInvalid, match=r"resources\.conflicts\[0\]: found \['1'\], expected two versions such as"):
         planned(split_world, resources={"conflicts": [[1]]})
