@@ -25,7 +25,8 @@ __all__ = ["Comparison", "compare"]
 def compare(registry: Registry, model: str, *, metric: str | None = None, by: str | None = None) -> Comparison:
     """Compare the versions of a model by their latest reports on the same data.
 
-    `metric` (default: the task's) is the one shown by slice; `by` a slicing of the kept columns
+    With a `metric` asked for, the comparison holds that one only; else all that the reports share, the task's
+    own by slice. `by` is a slicing of the kept columns
     ("carrier", "carrier,origin", "distance:4"), by default all that were asked for in the evaluation. The
     data is that of most versions; the others are left out with the reason. Raises NothingToCompare,
     UnknownMetric, ColumnMissing.
@@ -38,7 +39,7 @@ def compare(registry: Registry, model: str, *, metric: str | None = None, by: st
     shared = _shared(contestants)
     chosen = _metric(metric, contestants, shared)
     level = first.metrics[chosen].level
-    overall = _overall(contest, shared, level)
+    overall = _overall(contest, shared if metric is None else [chosen], level)
     slices = _slices(contest, chosen, level, by)
     notes = []
     compared = len(slices) * (len(contestants) - 1)

@@ -67,7 +67,7 @@ class ComparisonRow(Record):
 
 
 class Comparison(Record):
-    """Versions on the same rows. `overall` has every metric, `slices` the one metric by slice."""
+    """Versions on the same rows. `overall` has every metric (or the one asked for), `slices` the one by slice."""
 
     model: str
     dataset: Dataset

@@ -78,6 +78,9 @@ def test_versions_side_by_side(
     assert "≈" in html
 
     auc = compare(own, "flights", metric="roc_auc", by="carrier,origin")
+    assert [row.metric for row in auc.overall] == ["roc_auc"], "asked for one metric"
+    assert "log_loss" not in auc.model_dump_json()
+    assert "log_loss" not in auc._repr_html_()
     assert auc.headline.greater_is_better
     assert [slice_.by for slice_ in auc.slices] == [("carrier", "origin")] * 6, "any cut of the columns that were kept"
     picture = comparison_png(auc, tmp_path / "auc.png")
