@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.evaluation.intervals import solve
+from lepton_plugins.evaluation.intervals import alike, solve
 from lepton_plugins.evaluation.measurement import Measurement
 from lepton_plugins.evaluation.partition import Partition, tally
 
@@ -66,12 +66,17 @@ def calibration_error(
     probability share a bin). The plain
     estimate is biased upwards by noise; its expected part is subtracted (Kumar, Liang & Ma 2019,
     "Verified uncertainty calibration", section 5). The interval inverts a scaled noncentral χ² test on Q,
-    its lower tail given up towards θ = 0 so that the interval is never empty and covers there too.
+    its lower tail given up towards θ = 0 so that the interval is never empty and covers there too. A Q below
+    what perfect calibration gives in 1 - level of the samples counts as that for the upper limit: gaps
+    that happen to cancel are no better evidence.
     `order` is `argsort(probability)`.
     """
     bins = find_bins(partition, probability, outcome, order)
     moments = find_moments(partition, bins)
     low, high = _limits(moments, level)
+    # Certain of every row, and right: at most a share of units may be otherwise, each wrong by one, so θ² ≤ share.
+    _, share = alike(np.zeros_like(high), partition.units, level, 0.0, 1.0)
+    high = np.where((moments.q <= 0) & (moments.trace <= 0), np.sqrt(share), high)
     # A single unit shows no spread to go by.
     low, high = np.where(partition.units < 2, 0.0, low), np.where(partition.units < 2, 1.0, high)
     value = np.sqrt(np.clip(moments.squared, 0.0, 1.0))
@@ -164,7 +169,7 @@ def cross_covariances(partition: Partition, one: Bins, other: Bins) -> Iterator[
 
 
 def _limits(moments: Moments, level: float) -> tuple[FloatArray, FloatArray]:
-    from scipy.special import chndtr, ndtr
+    from scipy.special import chdtri, chndtr, ndtr
 
     alpha = 1 - level
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -172,12 +177,12 @@ def _limits(moments: Moments, level: float) -> tuple[FloatArray, FloatArray]:
         scale = np.where(moments.trace > 0, moments.trace2 / moments.trace, 1.0)
         freedom = np.where(moments.trace2 > 0, moments.trace**2 / moments.trace2, 1.0)
 
-    def below(squared: FloatArray) -> FloatArray:
-        """P(Q' ≤ Q) where θ² is `squared`: Q ~ scale · χ²(freedom, squared / scale), its variance set right."""
+    def below(squared: FloatArray, q: FloatArray) -> FloatArray:
+        """P(Q' ≤ q) where θ² is `squared`: Q ~ scale · χ²(freedom, squared / scale), its variance set right."""
         central = 2 * freedom * scale**2
         stretch = np.sqrt((central + 4 * moments.along * squared) / (central + 4 * scale * squared))
         mean = scale * freedom + squared
-        x = np.maximum(mean + (moments.q - mean) / stretch, 0.0) / scale
+        x = np.maximum(mean + (q - mean) / stretch, 0.0) / scale
         shift = squared / scale
         # Far from zero the noncentral χ² is normal; SciPy's series is slow and loses digits there.
         far = shift > 5000
@@ -185,14 +190,16 @@ def _limits(moments: Moments, level: float) -> tuple[FloatArray, FloatArray]:
         normal = ndtr((x - freedom - shift) / np.sqrt(2 * freedom + 4 * shift))
         return np.asarray(np.where(far, normal, near), dtype=np.float64)
 
+    likely = np.maximum(moments.q, scale * chdtri(freedom, level))
+
     def lower_tail(squared: FloatArray) -> FloatArray:
         return np.asarray(alpha / 2 * -np.expm1(-squared / scale / np.sqrt(8 * freedom)), dtype=np.float64)
 
     def not_too_small(theta: FloatArray) -> NDArray[np.bool_]:
-        return below(theta**2) <= 1 - alpha + lower_tail(theta**2)
+        return below(theta**2, moments.q) <= 1 - alpha + lower_tail(theta**2)
 
     def not_too_large(theta: FloatArray) -> NDArray[np.bool_]:
-        return below(theta**2) >= lower_tail(theta**2)
+        return below(theta**2, likely) >= lower_tail(theta**2)
 
     zero, one = np.zeros_like(moments.q), np.ones_like(moments.q)
     low = np.where(not_too_small(zero), 0.0, solve(not_too_small, one, zero))
