@@ -49,6 +49,12 @@ class JsonLinesDecisionLog:
             raise InvalidInput(f"The decision log can't be kept in {self.directory}: it isn't writable.")
         self._start()
 
+    def _own(self) -> None:
+        """Begin anew after a fork: queue, files and locks are the parent's, whose threads aren't here."""
+        if self._writer.pid != os.getpid():
+            self._finish.detach()
+            self._start()
+
     def _start(self) -> None:
         self._lock = Lock()
         self._index = DecisionIndex(self.directory)
@@ -63,14 +69,13 @@ class JsonLinesDecisionLog:
         return self._writer.dropped
 
     def append(self, block: DecisionBlock) -> None:
-        if self._writer.pid != os.getpid():
-            self._finish.detach()
-            self._start()  # A fork has the parent's queue but not its thread: what is in it is the parent's.
+        self._own()
         self._writer.append(block)
 
     def feedback(self, items: Sequence[Feedback]) -> FeedbackReceipt:
         stored = duplicates = 0
         unknown: list[str] = []
+        self._own()
         self._writer.drain()
         with self._lock, _exclusive(self.directory / "feedback.lock"):
             self._index.catch_up()
@@ -91,11 +96,13 @@ class JsonLinesDecisionLog:
         return FeedbackReceipt(stored, duplicates, unknown)
 
     def flush(self) -> None:
+        self._own()
         self._writer.sync()
         with self._lock:
             self._feedback.sync()
 
     def close(self) -> None:
+        self._own()
         self._finish()
         with self._lock:
             self._feedback.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -263,6 +264,31 @@ def test_a_forked_worker_writes_files_of_its_own(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
     log.close()
     assert sorted(item.request for item in read_blocks(tmp_path)) == ["child", "parent"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_feedback_in_a_forked_worker(tmp_path):
+    log = JsonLinesDecisionLog(tmp_path)
+    log.append(block("r"))
+    log.flush()
+    assert log.feedback([Feedback(decision="r/0", reward=1.0)]).stored == 1
+    with log._lock:  # As if another of the parent's threads gave feedback at that moment.
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            log.append(block("s"))
+            os._exit(0 if log.feedback([Feedback(decision="s/0", reward=1.0)]).stored == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        receipt = log.feedback([Feedback(decision="r/0", reward=1.0), Feedback(decision="r/1", reward=1.0)])
+        log.close()
+        os._exit(0 if (receipt.stored, receipt.duplicates) == (1, 1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    log.close()
+    assert len(list(tmp_path.glob("feedback-*.jsonl"))) == 3, "each process writes a file of its own"
+    assert sorted(item.decision for item, _ in read_feedback(tmp_path)) == ["r/0", "r/1", "s/0"]
 
 
 def test_it_opens_by_uri_and_refuses_what_it_cannot_use(tmp_path):
