@@ -418,8 +418,9 @@ class NothingToCompare(LeptonError):
     code = "nothing_to_compare"
 
     def __init__(self, model: str, reasons: Sequence[str]) -> None:
+        why = "; ".join(reason.rstrip(".") for reason in reasons)
         super().__init__(
-            f"No version of {model!r} has a report to compare: {'; '.join(reasons) or 'it has no versions'}. "
+            f"No version of {model!r} has a report to compare: {why or 'it has no versions'}. "
             f"Run: lepton evaluate {model} --data FILE --target COL --task TASK"
         )
 
@@ -486,6 +487,7 @@ class ModelFailed(LeptonError):
     http_status = 500
 
     def __init__(self, version: str, action: str, reason: str) -> None:
+        self.action, self.reason = action, reason
         super().__init__(f"Version {version} failed to {action}: {reason}")
 
 
@@ -681,6 +683,19 @@ class NothingToRollBack(LeptonError):
         )
 
 
+class AlreadyPinned(LeptonError):
+    """Pinning the version that the plan in force pins."""
+
+    code = "already_pinned"
+    exit_code = 1
+
+    def __init__(self, model: str, version: str, in_force: str) -> None:
+        super().__init__(
+            f"Model {model!r} is pinned to version {version} already, by revision {in_force}. Nothing was stored. "
+            f"`lepton pin {model} --off` ends it."
+        )
+
+
 class NotPinned(LeptonError):
     """Unpinning a model whose plan in force isn't a pin."""
 
@@ -725,6 +740,18 @@ class PlanNotFound(LeptonError):
     def __init__(self, model: str, revision: str | None = None) -> None:
         which = f"no plan revision {revision}" if revision else "no plan in force"
         super().__init__(f"Model {model!r} has {which}. `lepton history {model}` lists the revisions.")
+
+
+class RevisionAmbiguous(LeptonError):
+    """The beginning of a digest with which several plan revisions' digests begin."""
+
+    code = "revision_ambiguous"
+
+    def __init__(self, model: str, revision: str, found: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {model!r} has several plan revisions that begin with {revision}: {', '.join(found)}. "
+            f"Give the number, or more of the digest."
+        )
 
 
 class PlanStale(LeptonError):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lepton_plugins.errors import NothingToPromote, NothingToRollBack, NotPinned, PlanNotFound
+from lepton_plugins.errors import (
+    AlreadyPinned,
+    NothingToPromote,
+    NothingToRollBack,
+    NotPinned,
+    PlanNotFound,
+    RevisionAmbiguous,
+)
 from lepton_plugins.planning.past import Action, stack, unpinned
 from lepton_plugins.planning.pin import pinned_plan
 from lepton_plugins.planning.planned import PlannedDeployment
@@ -64,9 +71,16 @@ def pin(registry: Registry, model: str, version: str, why: str = "") -> Activati
     """Send all traffic to one version (number or label), at once: a new revision of policy `weighted`.
 
     The other arms stay loaded, so that unpinning costs nothing and the fallback is there; what was held out
-    is not any more. A version that isn't an arm yet is admitted as in a plan. NoArmLeft if it can't be.
+    is not any more. A version that isn't an arm yet is admitted as in a plan. NoArmLeft if it can't be;
+    AlreadyPinned where it is this version that the plan in force pins.
     """
-    planned = pinned_plan(registry, model, version)
+    name = registry.get_version(model, version).version
+    in_force = registry.plan_in_force(model)
+    if in_force is not None and stack(registry.list_activations(model))[-1:] == [(in_force.digest, "pin")]:
+        arm = registry.get_plan(in_force)[0].arm(name)
+        if arm is not None and arm.share == 1:
+            raise AlreadyPinned(model, name, f"#{in_force.number}")
+    planned = pinned_plan(registry, model, name)
     revision = save(registry, planned)
     return _activate(registry, "pin", revision, planned.plan, why, expected=planned.plan.parent)
 
@@ -90,14 +104,18 @@ def history(registry: Registry, model: str) -> list[Activation]:
 
 
 def find(registry: Registry, model: str, revision: str) -> PlanRevision:
-    """A stored revision by number (`3`, `#3`) or by the beginning of its digest. PlanNotFound."""
+    """A stored revision by number (`3`, `#3`), else by the beginning of its digest. PlanNotFound, RevisionAmbiguous."""
     wanted = revision.removeprefix("#")
     digest = wanted.removeprefix("sha256:")
-    for stored in registry.list_plans(model):
-        begins = len(digest) >= 6 and stored.digest.removeprefix("sha256:").startswith(digest)
-        if begins or str(stored.number) == wanted:
-            return stored
-    raise PlanNotFound(model, revision)
+    plans = registry.list_plans(model)
+    found = [stored for stored in plans if str(stored.number) == wanted]
+    if not found and len(digest) >= 6:
+        found = [stored for stored in plans if stored.digest.removeprefix("sha256:").startswith(digest)]
+    if len(found) > 1:
+        raise RevisionAmbiguous(model, revision, [f"#{item.number} ({item.digest[7:27]}…)" for item in found])
+    if not found:
+        raise PlanNotFound(model, revision)
+    return found[0]
 
 
 def _in_force(registry: Registry, model: str) -> PlanRevision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lepton_plugins.errors import (
+    AlreadyPinned,
     ArmMissing,
     NoArmLeft,
     NothingToPromote,
@@ -12,6 +13,7 @@ from lepton_plugins.errors import (
     NotPinned,
     PlanNotFound,
     PlanStale,
+    RevisionAmbiguous,
     VersionNotFound,
 )
 from lepton_plugins.planning import lifecycle
@@ -83,6 +85,17 @@ def test_a_revision_by_number_and_digest(three):
         lifecycle.find(registry, "flights", "9")
 
 
+def test_the_beginning_of_several_digests_names_none(three):
+    registry = three.registry
+    for place, (plan, files, revision) in enumerate(registry.plans[:2]):
+        digest = f"sha256:abcdef{place}" + revision.digest[14:]
+        registry.plans[place] = (plan, files, revision.model_copy(update={"digest": digest}))
+    with pytest.raises(RevisionAmbiguous, match=r"begin with abcdef: #1 \(abcdef0\w{13}…\), #2 \(abcdef1") as caught:
+        lifecycle.find(registry, "flights", "abcdef")
+    assert caught.value.exit_code == 2
+    assert lifecycle.find(registry, "flights", "abcdef1").number == 2
+
+
 def test_rollbacks_go_back_and_back_again(three):
     registry = three.registry
     assert lifecycle.rollback(registry, "flights", why="errors").to_number == 2
@@ -123,6 +136,20 @@ def test_pinning_the_same_version_twice_is_one_plan(three):
     first = lifecycle.pin(three.registry, "flights", "2")
     lifecycle.unpin(three.registry, "flights")
     assert lifecycle.pin(three.registry, "flights", "2").to_digest == first.to_digest
+
+
+def test_pinning_what_is_pinned_says_so_and_stores_nothing(three):
+    registry = three.registry
+    lifecycle.pin(registry, "flights", "2")
+    before = len(registry.plans), len(registry.activations)
+    for name in ("2", "v2"):
+        with pytest.raises(AlreadyPinned, match="pinned to version 2 already, by revision #4"):
+            lifecycle.pin(registry, "flights", name)
+    assert (len(registry.plans), len(registry.activations)) == before
+    lifecycle.pin(registry, "flights", "1")
+    lifecycle.pin(registry, "flights", "2")
+    lifecycle.unpin(registry, "flights")
+    assert in_force(three) == 3
 
 
 def test_pin_a_version_that_is_no_arm_yet(three):
