@@ -12,11 +12,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
-    """One column: its title and how an item's cell is written. `figures` are set to the right."""
+    """One column: its title and how an item's cell is written. `figures` are set to the right.
+
+    Of a column that is `cut`, a terminal shows what fits of each word; of others all, on several lines.
+    """
 
     title: str
     text: Callable[[T], str | None]
     figures: bool = False
+    cut: bool = False
 
 
 class Listing(list[T]):
@@ -44,4 +48,4 @@ class Listing(list[T]):
 
 def _cell(column: Column[Any], text: str) -> str:
     style = ' style="text-align:right"' if column.figures else ""
-    return f"<td{style}>{escape(text)}</td>"
+    return f"<td{style}>{escape(text).replace(chr(10), '<br>')}</td>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lepton_plugins.evaluation.comparison import interval_text
 from lepton_plugins.listing import Column, Listing
@@ -10,6 +10,9 @@ from lepton_plugins.records.plan import Activation
 from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 from lepton_plugins.registry import ModelSummary
+
+#: Of a version's metadata: so many pairs, and so many characters of each.
+_PAIRS, _PAIR = 6, 28
 
 
 def models_listing(models: Sequence[ModelSummary]) -> Listing[ModelSummary]:
@@ -32,7 +35,7 @@ def versions_listing(versions: Sequence[ModelVersion]) -> Listing[ModelVersion]:
         Column("framework", lambda version: version.framework or ", ".join(version.flavors)),
         Column("aliases", lambda version: ", ".join(version.aliases)),
         Column("digest", lambda version: short_digest(version.artifact_digest)),
-        Column("metadata", lambda version: ", ".join(f"{k}={v}" for k, v in sorted(version.metadata.items()))),
+        Column("metadata", lambda version: "\n".join(_pairs(version.metadata)), cut=True),
         Column("status", lambda version: version.status if version.status != "READY" else None),
     ]
     return Listing(versions, columns, empty="This model has no versions.")
@@ -95,6 +98,13 @@ def _metric_cell(name: str) -> Callable[[EvaluationReport], str | None]:
         return interval_text(report.metrics[name]) if name in report.metrics else None
 
     return cell
+
+
+def _pairs(metadata: Mapping[str, str]) -> list[str]:
+    """`key=value`, the first few and of each what fits beside other columns; JSON has them in full."""
+    pairs = [" ".join(f"{key}={value}".split()) for key, value in sorted(metadata.items())]
+    shown = [pair if len(pair) <= _PAIR else pair[: _PAIR - 1] + "…" for pair in pairs[:_PAIRS]]
+    return shown if len(pairs) <= _PAIRS else [*shown, f"… ({len(pairs) - _PAIRS} more)"]
 
 
 def _first_line(text: str) -> str | None:

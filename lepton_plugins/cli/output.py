@@ -78,7 +78,7 @@ def listing_table(listing: Listing[Any], title: str | None = None) -> Renderable
             column.title,
             justify="right" if column.figures else "left",
             no_wrap=column.figures,
-            overflow="fold",
+            overflow="ellipsis" if column.cut else "fold",
             min_width=min(_LEAST, max(len(column.title), *(len(column.text(item) or "") for item in listing))),
         )
     for row in listing.rows():

@@ -53,7 +53,7 @@ def list_(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A model, to see its versions.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """List the registered models, or the versions of one.
+    """List the registered models, or the versions of one; -o json has metadata in full.
 
     Example: lepton list flights -o json
     """

@@ -36,7 +36,7 @@ def promoted(lepton: Lepton, flights: Flights) -> Flights:
 def test_register_and_list(lepton: Lepton, flights: Flights) -> None:
     ran = lepton(
         *("register", "delays", flights.model(1), "--framework", "onnx", "--label", "v1"),
-        *("--meta", "owner=ops", "--meta", "formula=a=b", "-o", "json"),
+        *("--meta", "owner=ops", "--meta", "formula=a=b", "--meta", f"data={'x' * 90}", "-o", "json"),
     )
     assert ran.code == 0
     version = json.loads(ran.out)
@@ -47,6 +47,12 @@ def test_register_and_list(lepton: Lepton, flights: Flights) -> None:
     assert models["flights"]["versions"] == 3
     assert yaml.safe_load(lepton("list", "flights", "-o", "yaml").out)[2]["label"] == "v3"
     assert "v2" in lepton("list", "flights").out
+    lines = lepton("list", "delays").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [re.search(r"\bdata=x+…", line) is not None for line in lines].count(True) == 1, "cut, on one line"
+    assert not any(re.search(r"(?<!=)\bx+", line) for line in lines)
+    (full,) = json.loads(lepton("list", "delays", "-o", "json").out)
+    assert full["metadata"]["data"] == "x" * 90
 
 
 def test_a_label_that_is_taken_and_a_path_that_is_not_there(lepton: Lepton, flights: Flights) -> None:
