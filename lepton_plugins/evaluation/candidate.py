@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, PackageMissing, RegistryUnreachable, TrustRequired
+from lepton_plugins.errors import LeptonError, ModelFailed, PackageMissing, RegistryUnreachable, TrustRequired
 from lepton_plugins.evaluation.dataset import EvaluationData
 from lepton_plugins.evaluation.features import model_inputs
 from lepton_plugins.evaluation.footprint import Footprint
@@ -66,8 +66,9 @@ class Candidate:
 
 
 def failure(stage: Stage, error: LeptonError) -> Failure:
-    """What went wrong, for the report."""
-    return Failure(stage=stage, code=error.code, reason=str(error))
+    """What went wrong, for the report; version and stage stand beside it and aren't said again."""
+    known = isinstance(error, ModelFailed) and error.action == stage
+    return Failure(stage=stage, code=error.code, reason=error.reason if known else str(error))
 
 
 def prepare(

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from lepton_mlflow.registry import MlflowRegistry
-from lepton_plugins.errors import ColumnMissing, NothingToCompare, UnknownMetric
+from lepton_plugins.errors import ColumnMissing, ModelFailed, NothingToCompare, UnknownMetric
+from lepton_plugins.evaluation.candidate import failure
 from lepton_plugins.evaluation.chart import comparison_png
 from lepton_plugins.evaluation.compare import compare
 from lepton_plugins.evaluation.comparison import Comparison
@@ -28,6 +29,14 @@ Register = Callable[..., ModelVersion]
 def run(registry: MlflowRegistry, data: pd.DataFrame, **more: Any) -> None:
     options = EvaluationOptions(cost=False, trust="pickle", dataset_name="june")
     evaluate(registry, "flights", data, target="late", task="classification", options=options, **more)
+
+
+def test_a_failure_is_told_once() -> None:
+    failed = failure("predict", ModelFailed("1", "predict", "ValueError: boom."))
+    assert failed.reason == "ValueError: boom."
+    assert failure("score", ModelFailed("1", "predict", "boom")).reason == "Version 1 failed to predict: boom"
+    said = str(NothingToCompare("flights", [f"version 1: its evaluation failed (predict): {failed.reason}"]))
+    assert "(predict): ValueError: boom. Run: lepton evaluate" in said
 
 
 def test_versions_side_by_side(
