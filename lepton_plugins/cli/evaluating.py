@@ -136,9 +136,7 @@ def _show_reports(reports: Sequence[EvaluationReport], output: Output) -> None:
 
 def compare(
     name: Model,
-    metric: Annotated[
-        str | None, typer.Option(metavar="M", help="One metric only (default: all).")
-    ] = None,
+    metric: Annotated[str | None, typer.Option(metavar="M", help="One metric only (default: all).")] = None,
     by: Annotated[str | None, typer.Option("--slice", metavar="COL", help="Compare by this slice.")] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a picture, too (PNG).")] = None,
     output: OutputOption = Output.table,
