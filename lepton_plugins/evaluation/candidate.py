@@ -67,8 +67,8 @@ class Candidate:
 
 def failure(stage: Stage, error: LeptonError) -> Failure:
     """What went wrong, for the report; version and stage stand beside it and aren't said again."""
-    known = isinstance(error, ModelFailed) and error.action == stage
-    return Failure(stage=stage, code=error.code, reason=error.reason if known else str(error))
+    reason = error.reason if isinstance(error, ModelFailed) and error.action == stage else str(error)
+    return Failure(stage=stage, code=error.code, reason=reason)
 
 
 def prepare(
