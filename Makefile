@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test test-all test-torch lint format bench clean
+.PHONY: quickstart test test-all lint format bench clean
 .DEFAULT_GOAL := test
 
 # A stamp is newer than the files that say what to install: a second run installs nothing.
@@ -25,15 +25,10 @@ quickstart: $(VENV)/.quickstart
 	@$(BIN)/lepton quickstart
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -m "not long and not torch"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-all: $(VENV)/.test
-	@$(BIN)/python -m pytest -m "not torch"
-
-# torch is several gigabytes where no CPU build is at hand: it has a target of its own.
-test-torch: $(VENV)/.test
-	@$(PIP) torch==2.13.0
-	@$(BIN)/python -m pytest -m torch
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .
@@ -45,7 +40,7 @@ format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	@$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -35,7 +35,9 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of th
 def show(value: Any, table: Callable[[], RenderableType], output: Output) -> None:
     """Write `value` (records, mappings, sequences of them) to stdout; `table` is made only where it is asked for."""
     if output is Output.table:
-        stdout().print(table())
+        shown = table()
+        # Plain text may be a path or an id, which somebody copies: the terminal breaks its lines, not we.
+        stdout().print(shown, soft_wrap=isinstance(shown, str), markup=not isinstance(shown, str))
         return
     data = plain(value)
     if output is Output.json:
