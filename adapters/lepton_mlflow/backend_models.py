@@ -15,7 +15,7 @@ from lepton_mlflow.backend_formats import BARE, StoredFormat
 from lepton_mlflow.backend_results import Result, interpret
 from lepton_plugins.errors import OutputUnavailable, RequestInvalid
 from lepton_plugins.records.output import OutputKind
-from lepton_plugins.records.signature import Signature
+from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.mlmodel import MlModel
@@ -58,7 +58,7 @@ class EstimatorModel:
 
     def __init__(self, estimator: Any, signature: Signature | None) -> None:
         self._estimator = estimator
-        self.signature = signature
+        self.signature = signature or _fitted_signature(estimator)
         known = getattr(estimator, "classes_", None)
         # Several targets have a list of arrays, one for each.
         flat = known is not None and not isinstance(known, list) and np.ndim(known) == 1 and len(known) > 0
@@ -101,6 +101,17 @@ class EstimatorModel:
 
     def close(self) -> None:
         self._estimator = None
+
+
+def _fitted_signature(estimator: Any) -> Signature | None:
+    """The columns that an estimator was fitted on, where it was fitted on a table."""
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None or len(known) == 0:
+        return None
+    names = [str(name) for name in known]
+    if names == [f"Column_{index}" for index in range(len(names))]:
+        return None  # LightGBM's own, for arrays.
+    return Signature(inputs=tuple(Field(name=name, dtype="object") for name in names))
 
 
 class PyfuncModel:

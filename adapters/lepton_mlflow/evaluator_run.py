@@ -169,7 +169,7 @@ def _candidate(
         candidate.signature = candidate.loaded.signature
     # Else Lepton's own backend loads the files: what it routes to, and MLflow's pyfunc of an ONNX classifier
     # fails on tables (labels and probabilities of different shapes).
-    candidate.inputs, candidate.notes = model_inputs(
+    candidate.inputs, candidate.given, candidate.notes = model_inputs(
         setting.data.frame, candidate.signature, version.version, setting.roles, set(setting.kept.columns)
     )
     return candidate

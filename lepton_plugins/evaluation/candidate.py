@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, ModelFailed, PackageMissing, RegistryUnreachable, TrustRequired
 from lepton_plugins.evaluation.dataset import EvaluationData
-from lepton_plugins.evaluation.features import model_inputs
+from lepton_plugins.evaluation.features import model_inputs, table_columns
 from lepton_plugins.evaluation.footprint import Footprint
 from lepton_plugins.evaluation.options import EvaluationOptions
 from lepton_plugins.evaluation.predict import KINDS, within
@@ -40,6 +40,9 @@ class Candidate:
     backend: str | None = None
     inspection: Inspection | None = None
     signature: Signature | None = None
+    """What its files say."""
+    given: Signature | None = None
+    """The data's columns that `inputs` were made of: what a request must hold."""
     inputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     footprint: Footprint | None = None
@@ -93,12 +96,16 @@ def prepare(
         stage = "load"
         _inspect(candidate, options)
         stage = "predict"
-        candidate.inputs, notes = model_inputs(data.frame, candidate.signature, version.version, roles, slice_columns)
-        candidate.notes += notes
+        candidate.inputs, candidate.given, candidate.notes = model_inputs(
+            data.frame, candidate.signature, version.version, roles, slice_columns
+        )
         if options.cost and candidate.backend is not None:
             target = plugins().offer("backend", candidate.backend).target
             kind = KINDS[data.task][0]
-            candidate.footprint = Footprint(target, folder, candidate.inputs, kind, min(_FOOTPRINT_ROWS, data.rows))
+            unsigned = None if candidate.signature is not None else tuple(candidate.inputs)
+            columns = candidate.inputs if unsigned is None else table_columns(data.frame, data.target_column)
+            rows = min(_FOOTPRINT_ROWS, data.rows)
+            candidate.footprint = Footprint(target, folder, columns, kind, rows, unsigned)
     except RegistryUnreachable:
         candidate.close()
         raise

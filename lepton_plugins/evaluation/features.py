@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +16,84 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class ModelInputs(NamedTuple):
+    """What a version is given, the signature of the data's columns that it was made of, notes on what was assumed."""
+
+    arrays: dict[str, NDArray[Any]]
+    signature: Signature
+    notes: list[str]
+
+
 def model_inputs(
     frame: pd.DataFrame,
     signature: Signature | None,
     version: str,
     roles: Collection[str],
     slice_columns: Collection[str] = (),
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Arrays by input name, batch axis first, cast as a router casts them; and notes on what was assumed.
+) -> ModelInputs:
+    """Arrays by input name, batch axis first, cast as a router casts them.
 
-    `roles` are columns that aren't features (target, group, context); `slice_columns` may be. Columns
-    beyond the signature are left out. InputsMissing where the data lacks one, InputInvalid where values
-    don't fit without loss.
+    `roles` are columns that aren't features (target, group, context); `slice_columns` are only where the
+    signature names them or a tensor's width needs them. Columns beyond the signature are left out.
+    InputsMissing where the data lacks one, InputInvalid where values don't fit without loss.
     """
     if signature is None:
-        names = [name for name in frame.columns if name not in roles]
-        note = f"no signature: it was given all columns but the target, in the data's order ({', '.join(names)})"
-        return _columns(frame, names), [note]
+        names = [name for name in frame.columns if name not in roles and name not in slice_columns]
+        note = (
+            f"no signature: it was given all columns but the target's, the slices' and the context's, in the data's "
+            f"order ({', '.join(names)})"
+        )
+        columns = _columns(frame, names)
+        return ModelInputs(columns, _signature(columns), [note])
     missing = [field.name for field in signature.inputs if field.required and field.name not in frame.columns]
     first = signature.inputs[0]
     if missing and len(signature.inputs) == 1 and len(first.shape) == 2:
         names = _matrix_columns(frame, first, roles, slice_columns)
         stacked = np.stack(list(_columns(frame, names).values()), axis=1)
         note = f"its tensor {first.name!r} was filled from the data's columns in their order: {names[0]} … {names[-1]}"
-        return {first.name: fit_column(first, stacked)}, [note]
+        fields = tuple(
+            Field(name=name, dtype="bool" if frame[name].dtype.kind == "b" else first.dtype) for name in names
+        )
+        filled = Signature(inputs=fields, outputs=signature.outputs)
+        return ModelInputs({first.name: fit_column(first, stacked)}, filled, [note])
     if missing:
         raise InputsMissing(version, missing, frame.columns)
     there = {field.name: field for field in signature.inputs if field.name in frame.columns}
     columns = _columns(frame, list(there))
-    return {name: fit_column(field, columns[name]) for name, field in there.items()}, []
+    arrays = {name: fit_column(field, columns[name]) for name, field in there.items()}
+    return ModelInputs(arrays, _typed(signature, columns), [])
+
+
+def table_columns(frame: pd.DataFrame, target: str) -> dict[str, NDArray[Any]]:
+    """All columns but the target's: a model that tells what it takes only when it is loaded finds it among them."""
+    return _columns(frame, [name for name in frame.columns if name != target])
+
+
+def dtype_of(column: NDArray[Any]) -> str:
+    """A signature's dtype for a column's values: "object" where they are of mixed types."""
+    if column.dtype.kind in "biuf":
+        return column.dtype.name
+    if column.dtype.kind == "M":
+        return "datetime64[ns]"
+    kinds = {type(value) for value in column.tolist() if value is not None and value == value}
+    return "str" if kinds == {str} else "object"
+
+
+def _signature(columns: dict[str, NDArray[Any]]) -> Signature:
+    return Signature(inputs=tuple(Field(name=name, dtype=dtype_of(column)) for name, column in columns.items()))
+
+
+def _typed(signature: Signature, columns: dict[str, NDArray[Any]]) -> Signature:
+    """Columns that a version knows by name only, with the dtype that the data has."""
+    if signature.layout != "columns":
+        return signature
+    fields = (
+        field.model_copy(update={"dtype": dtype_of(columns[field.name])})
+        if field.dtype == "object" and field.name in columns
+        else field
+        for field in signature.inputs
+    )
+    return signature.model_copy(update={"inputs": tuple(fields)})
 
 
 def _columns(frame: pd.DataFrame, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -54,12 +103,12 @@ def _columns(frame: pd.DataFrame, names: list[str]) -> dict[str, NDArray[Any]]:
 def _matrix_columns(
     frame: pd.DataFrame, field: Field, roles: Collection[str], slice_columns: Collection[str]
 ) -> list[str]:
-    """The k numeric columns that aren't the target fill one tensor (rows, k), in the data's order."""
-    names = [name for name in frame.columns if name not in roles and frame[name].dtype.kind in "iufb"]
+    """The k numeric columns that are nothing else fill one tensor (rows, k), in the data's order."""
+    numeric = [name for name in frame.columns if name not in roles and frame[name].dtype.kind in "iufb"]
     width = field.shape[1]
-    if len(names) != width:
-        unsliced = [name for name in names if name not in slice_columns]
-        names = unsliced if len(unsliced) == width else names
+    names = [name for name in numeric if name not in slice_columns]
+    if len(names) != width == len(numeric):
+        names = numeric  # Cut by a feature: only with it are there as many as the tensor has.
     if not names or width not in (-1, len(names)):
         shown = f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
         raise InputInvalid(

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 class Footprint:
     """A fresh process under way: started at once, waited for when its figures are needed."""
 
-    def __init__(self, target: str, path: Path, columns: Mapping[str, NDArray[Any]], output: str, rows: int) -> None:
+    def __init__(
+        self,
+        target: str,
+        path: Path,
+        columns: Mapping[str, NDArray[Any]],
+        output: str,
+        rows: int,
+        unsigned: Sequence[str] | None = None,
+    ) -> None:
+        """`unsigned` names the columns for a model that has no signature once it is loaded (default: all)."""
         request = {
             "target": target,
             "path": str(path),
             "output": output,
             "columns": {name: _encode(values[:rows]) for name, values in columns.items()},
+            "unsigned": unsigned,
         }
         self._rows = rows
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -44,7 +54,7 @@ class Footprint:
         )
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(request).encode())
+            self._process.stdin.write(json.dumps(request, default=str).encode())
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # It died already: `wait` says so.
@@ -160,6 +170,8 @@ def main() -> int:
         backend = getattr(import_module(module), name)()
         model = backend.load(Path(request["path"]))
         columns = {name: _decode(column) for name, column in request["columns"].items()}
+        if model.signature is None and request["unsigned"] is not None:
+            columns = {name: columns[name] for name in request["unsigned"]}
         kinds = {"proba": ("proba", "label")}.get(request["output"], (request["output"],))
         _predict(model, columns, kinds)
     except Exception as error:  # The evaluating process will meet the same and report it in full.

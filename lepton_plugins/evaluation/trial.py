@@ -77,7 +77,7 @@ class Trial:
             dataset=data.dataset,
             task=data.task,
             target=data.target_column,
-            signature=candidate.signature,
+            signature=candidate.given or candidate.signature,
             backend=candidate.backend,
             format=inspection.format if inspection else None,
             carries_code=inspection.carries_code if inspection else False,
@@ -88,7 +88,7 @@ class Trial:
         )
 
     def _set(self, *notes: str, **fields: Any) -> None:
-        self.report = self.report.model_copy(update={**fields, "notes": (*self.report.notes, *notes)})
+        self.report = self.report.model_copy(update={"notes": (*self.report.notes, *notes), **fields})
 
     def predict(self) -> None:
         """Load the version and let it answer all rows."""
@@ -128,15 +128,17 @@ class Trial:
         candidate = self.candidate
         if model.signature is None or model.signature == candidate.signature:
             return
+        assumed = set(candidate.notes)
         candidate.signature = model.signature
-        candidate.inputs, notes = model_inputs(
+        candidate.inputs, candidate.given, candidate.notes = model_inputs(
             self.shared.data.frame,
             model.signature,
             candidate.version.version,
             self.shared.roles,
             set(self.shared.kept.columns),
         )
-        self._set(*(note for note in notes if note not in self.report.notes), signature=model.signature)
+        kept = (note for note in self.report.notes if note not in assumed)
+        self._set(signature=candidate.given, notes=(*kept, *candidate.notes))
 
     def _take(self, output: NDArray[Any], kind: OutputKind, why: str, model: LoadedModel) -> None:
         data = self.shared.data

@@ -42,8 +42,8 @@ class Candidate:
 
     @property
     def signature(self) -> Signature | None:
-        """What it takes, as the registry says, else as it was found in its files."""
-        return self.version.signature or self.report.signature
+        """What it was given when it was evaluated, else what the registry says."""
+        return self.report.signature or self.version.signature
 
     def arm(self, share: float, load: float | None, work: float) -> Arm:
         """The version as an arm that answers `share` of the traffic and runs for `work` of it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.evaluation.features import dtype_of
 from lepton_plugins.records.signature import Field, Signature
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def with_context(
     known = {field.name for field in signature.inputs}
     added = [name for name in dict.fromkeys([*context, *([key] if key else [])]) if name not in known]
     fields = [
-        Field(name=name, dtype=_dtype(columns[name]) if name in columns else "object", required=False) for name in added
+        Field(name=name, dtype=dtype_of(columns[name]) if name in columns else "object", required=False)
+        for name in added
     ]
     return Signature(layout=signature.layout, inputs=(*signature.inputs, *fields))
 
@@ -107,12 +109,3 @@ def _both(one: Field, other: Field) -> Field:
         dtype = np.result_type(one.dtype, other.dtype).name
     shape = tuple(max(a, b) for a, b in zip(one.shape, other.shape, strict=True))
     return Field(name=one.name, dtype=dtype, shape=shape, required=one.required or other.required)
-
-
-def _dtype(column: NDArray[Any]) -> str:
-    if column.dtype.kind in "biuf":
-        return column.dtype.name
-    if column.dtype.kind == "M":
-        return "datetime64[ns]"
-    present = next((value for value in column.tolist() if value is not None), None)
-    return "str" if isinstance(present, str) else "object"

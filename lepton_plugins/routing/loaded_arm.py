@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import ClassesDiffer, OutputUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.plan import Arm
-from lepton_plugins.records.signature import Signature
+from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
 from lepton_plugins.routing.micro_batch import MicroBatches
@@ -53,7 +53,9 @@ class LoadedArm:
         self._context = context
         self._names = own.input_names if own is not None else None
         offered = {field.name: field for field in signature.inputs}
-        self._takes_all = self._names is not None and set(self._names) == set(offered)
+        # In its own order: a model without a signature takes columns by position.
+        self._takes_all = self._names == tuple(offered)
+        self._tensor = _filled_tensor(own, model.signature)
         #: Inputs that this version has in another dtype than the plan's signature.
         self._recast = (
             [f for f in own.inputs if f.name in offered and numpy_dtype(f) != numpy_dtype(offered[f.name])]
@@ -97,7 +99,18 @@ class LoadedArm:
             for field in self._recast:
                 if field.name in columns:
                     columns[field.name] = fit_column(field, columns[field.name])
+        if self._tensor is not None and self._names is not None:
+            stacked = np.stack([columns[name] for name in self._names], axis=1)
+            return {self._tensor.name: fit_column(self._tensor, stacked)}
         return columns
+
+
+def _filled_tensor(own: Signature | None, model: Signature | None) -> Field | None:
+    """The model's only tensor (rows, k), where its arm takes columns: they fill it in the arm's order."""
+    if own is None or model is None or own.layout != "columns" or model.layout != "tensors":
+        return None
+    first = model.inputs[0]
+    return first if len(model.inputs) == 1 and len(first.shape) == 2 else None
 
 
 class ClassOrder:

@@ -261,8 +261,8 @@ def test_a_version_that_needs_another_column_says_which(
     assert signed.failure.code == "inputs_missing"
     assert "x1, x2, distance" in signed.failure.reason
     assert bare.failure is not None
-    assert bare.failure.code == "model_failed"
-    assert any("no signature" in note for note in bare.notes)
+    assert bare.failure.code == "inputs_missing", "it knows the columns that it was fitted on"
+    assert "x1" in bare.failure.reason
 
 
 def test_a_classifier_without_probabilities_is_scored_by_its_labels(

@@ -138,7 +138,7 @@ def test_bins_of_a_column_with_few_values_fall_together() -> None:
 def test_inputs_are_cast_as_a_router_casts_and_never_with_loss(table: pd.DataFrame) -> None:
     def inputs(*fields: Field, layout: Any = "columns", **more: Any) -> dict[str, Any]:
         signature = Signature(layout=layout, inputs=fields)
-        return model_inputs(table.assign(**more), signature, "1", {"y"})[0]
+        return model_inputs(table.assign(**more), signature, "1", {"y"}).arrays
 
     found = inputs(
         Field(name="n", dtype="float32"), Field(name="name", dtype="str"), Field(name="no", dtype="str", required=False)

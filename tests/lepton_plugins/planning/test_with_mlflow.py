@@ -84,7 +84,7 @@ def test_from_registry_to_routed_answers(registered, tmp_path):
     assert make_plan(registered, parse_spec(SPEC)).plan.digest == make_plan(registered, parse_spec(SPEC)).plan.digest
 
     held_out = rows_of(2, 30_000)
-    data = {"X": held_out[list(INPUTS)].to_numpy(), "carrier": held_out["carrier"].to_numpy(dtype=object)}
+    data = held_out[[*INPUTS, "carrier"]]
     router = Router.load(pull(registered, "delays", tmp_path / "deployment"))
     target = held_out["late"].to_numpy().astype(str).astype(object)
     losses = {
