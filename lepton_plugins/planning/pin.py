@@ -55,8 +55,6 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         topology=plan.topology,
         per=plan.per,
     )
-    # Not `model_copy`: that would carry the old plan's cached digest along.
-    fields = {field: getattr(plan, field) for field in DeploymentPlan.model_fields}
     changes = {
         "parent": plan.digest,
         "signature": signature,
@@ -70,7 +68,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         "evidence": tuple(evidence),
         "spec": spec,
     }
-    return DeploymentPlan(**(fields | changes))
+    return plan.model_copy(update=changes)
 
 
 def _admitted(registry: Registry, plan: DeploymentPlan, name: str) -> Candidate:
