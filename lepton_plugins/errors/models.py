@@ -1,0 +1,54 @@
+"""A version's files and the code that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lepton_plugins.errors.base import LeptonError
+
+
+class ModelFailed(LeptonError):
+    """A version that failed to load or to predict."""
+
+    code = "model_failed"
+    http_status = 500
+
+    def __init__(self, version: str, action: str, reason: str) -> None:
+        self.action, self.reason = action, reason
+        super().__init__(f"Version {version} failed to {action}: {reason}")
+
+
+class ModelFilesInvalid(LeptonError):
+    """A version's files that contradict themselves or reach outside their directory."""
+
+    code = "model_files_invalid"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"The model files at {path.name!r} can't be used: {reason}. Register the model again.")
+
+
+class FormatUnknown(LeptonError):
+    """Files that no backend runs."""
+
+    code = "format_unknown"
+
+    def __init__(self, path: Path, backend: str | None = None) -> None:
+        who = f"The backend {backend!r} doesn't run" if backend else "No backend runs"
+        names = sorted(file.name for file in path.iterdir())[:6] if path.is_dir() else [path.name]
+        super().__init__(
+            f"{who} these files: found {', '.join(names) or 'an empty directory'}, expected an MLflow model "
+            f"directory (with an MLmodel file), or a file *.onnx, *.skops, *.joblib, *.pkl. "
+            f"`lepton plugins` lists the backends."
+        )
+
+
+class TrustRequired(LeptonError):
+    """A format that carries code, without leave to load it."""
+
+    code = "trust_required"
+
+    def __init__(self, version: str, format: str) -> None:
+        super().__init__(
+            f"Version {version} is stored as {format}, a format that runs code when it is loaded. "
+            f"If you trust who wrote it, pass --trust pickle; else register it as ONNX or skops."
+        )

@@ -1,0 +1,273 @@
+"""Spec, candidates, solver, revisions and what is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lepton_plugins.errors.base import LeptonError, _shown
+
+if TYPE_CHECKING:
+    from lepton_plugins.records.plan import Gain
+
+
+class SpecInvalid(LeptonError):
+    """A plan file that isn't valid; the message lists each place with what was expected."""
+
+    code = "spec_invalid"
+
+    def __init__(self, findings: Sequence[str], path: object | None = None) -> None:
+        where = f"{path}: " if path is not None else "The plan file: "
+        count = "" if len(findings) == 1 else f"{len(findings)} findings:\n  - "
+        super().__init__(where + count + "\n  - ".join(findings))
+        self.findings = tuple(findings)
+
+
+class NoArmLeft(LeptonError):
+    """Every version was rejected."""
+
+    code = "no_arm_left"
+    exit_code = 1
+
+    def __init__(self, model: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"No version of {model!r} can be planned: " + "; ".join(reasons) + ".")
+
+
+class PlanFileTooLarge(LeptonError):
+    """A plan file beyond what anyone writes by hand."""
+
+    code = "plan_file_too_large"
+
+    def __init__(self, path: object, size: int, limit: int) -> None:
+        super().__init__(f"{path}: found {size:,} bytes, expected a plan file of at most {limit:,} bytes.")
+
+
+class ArmMissing(LeptonError):
+    """A version that the plan file gives a part to, but that isn't among the versions that can be arms."""
+
+    code = "arm_missing"
+    exit_code = 1
+
+    def __init__(self, version: str, place: str, arms: Sequence[str], reason: str | None = None) -> None:
+        why = f"it was rejected: {reason}" if reason else "it isn't among the plan file's versions"
+        shown = ", ".join(arms) if arms else "none"
+        super().__init__(f"{place} names version {version}, which can't be an arm: {why}. Arms: {shown}.")
+        self.version = version
+        self.place = place
+        self.arms = tuple(arms)
+
+
+class RuleInvalid(LeptonError):
+    """A rule whose condition can't be true or false of this model's requests."""
+
+    code = "rule_invalid"
+
+    def __init__(self, number: int, source: str, problem: str, known: Iterable[str] | None = None) -> None:
+        listed = (
+            f" Known columns: {_shown(known)}; keep others with: lepton evaluate … --context NAME." if known else ""
+        )
+        super().__init__(f"policy.params.rules.{number}.when: found {source!r}: {problem.rstrip('.')}.{listed}")
+
+
+class PolicyUnfit(LeptonError):
+    """A selection policy that can't be used for this model or with these settings."""
+
+    code = "policy_unfit"
+
+    def __init__(self, kind: str, found: str, expected: str) -> None:
+        super().__init__(f"policy {kind}: found {found}, expected {expected}.")
+
+
+class GainMissing(LeptonError):
+    """A policy that has to earn its place, and whose held-out gain isn't shown to be above zero."""
+
+    code = "gain_missing"
+    exit_code = 1
+
+    def __init__(self, kind: str, gain: Gain | None, saved: float) -> None:
+        found = "no gain could be measured: too few rows"
+        if gain is not None and gain.low is not None and gain.high is not None:
+            found = f"the held-out gain is {gain.value:+.3g} [{gain.low:.3g}, {gain.high:.3g}] {gain.metric}"
+            found += f", with {saved:+.3g} for the time saved" if saved else ""
+        super().__init__(
+            f"policy {kind}: {found}; expected an interval above zero. Give it other features or more data, use "
+            "another policy, or plan it all the same with policy.params.force: true."
+        )
+
+
+class WeightMissing(LeptonError):
+    """Weights for some versions, none for others."""
+
+    code = "weight_missing"
+
+    def __init__(self, missing: Sequence[str], given: Sequence[str]) -> None:
+        super().__init__(
+            f"objective.weights: found weights for versions {', '.join(given)} but none for {', '.join(missing)}; "
+            f"expected a weight for every version or for none."
+        )
+
+
+class TrafficInvalid(LeptonError):
+    """Traffic by segment that doesn't fit the segments."""
+
+    code = "traffic_invalid"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"objective.traffic: {reason}.")
+
+
+class TooManySegments(LeptonError):
+    """Columns that cut the rows into more segments than a table can hold."""
+
+    code = "too_many_segments"
+
+    def __init__(self, columns: Sequence[str], found: int, limit: int) -> None:
+        super().__init__(
+            f"policy.params.by: {' × '.join(columns)} has {found:,} different values on the evaluation data, expected "
+            f"at most {limit:,}. Choose columns with fewer values, or bin a number before it is evaluated."
+        )
+
+
+class PredictionsUnpaired(LeptonError):
+    """A version's predictions that don't line up with the others'."""
+
+    code = "predictions_unpaired"
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(
+            f"The predictions of version {version} can't be paired with the others': {reason}. "
+            f"Evaluate all versions on the same data."
+        )
+        self.version = version
+
+
+class NothingToPromote(LeptonError):
+    """No revision newer than the plan in force."""
+
+    code = "nothing_to_promote"
+    exit_code = 1
+
+    def __init__(self, model: str, in_force: str | None) -> None:
+        newest = f"revision {in_force} is in force and the newest" if in_force else "there is no plan yet"
+        super().__init__(f"Model {model!r} has nothing to promote: {newest}. Run: lepton plan {model} -f plan.yaml")
+
+
+class NothingToRollBack(LeptonError):
+    """No earlier plan to go back to."""
+
+    code = "nothing_to_roll_back"
+    exit_code = 1
+
+    def __init__(self, model: str, found: str) -> None:
+        super().__init__(
+            f"Model {model!r} can't be rolled back: {found}. `lepton history {model}` lists the revisions."
+        )
+
+
+class AlreadyPinned(LeptonError):
+    """Pinning the version that the plan in force pins."""
+
+    code = "already_pinned"
+    exit_code = 1
+
+    def __init__(self, model: str, version: str, in_force: str) -> None:
+        super().__init__(
+            f"Model {model!r} is pinned to version {version} already, by revision {in_force}. Nothing was stored. "
+            f"`lepton pin {model} --off` ends it."
+        )
+
+
+class NotPinned(LeptonError):
+    """Unpinning a model whose plan in force isn't a pin."""
+
+    code = "not_pinned"
+    exit_code = 1
+
+    def __init__(self, model: str, in_force: str | None) -> None:
+        found = f"revision {in_force}, which isn't a pin" if in_force else "no plan in force"
+        super().__init__(f"Model {model!r} isn't pinned: found {found}.")
+
+
+class NoSolutionInTime(LeptonError):
+    """The solver's time was up before it had found any allocation."""
+
+    code = "no_solution_in_time"
+    exit_code = 1
+
+    def __init__(self, solver: str, seconds: float) -> None:
+        super().__init__(
+            f"The solver {solver!r} found no allocation within {seconds:g} s, nor a proof that there is none. "
+            f"Give it more time (solver.time_limit), or name fewer versions."
+        )
+
+
+class Infeasible(LeptonError):
+    """No allocation meets the constraints."""
+
+    code = "infeasible"
+    exit_code = 1
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("No allocation meets the constraints: " + "; ".join(reasons) + ".")
+        self.reasons = tuple(reasons)
+
+
+class PlanNotFound(LeptonError):
+    """No such plan revision, or none in force."""
+
+    code = "plan_not_found"
+    http_status = 404
+
+    def __init__(self, model: str, revision: str | None = None) -> None:
+        which = f"no plan revision {revision}" if revision else "no plan in force"
+        super().__init__(f"Model {model!r} has {which}. `lepton history {model}` lists the revisions.")
+
+
+class RevisionAmbiguous(LeptonError):
+    """The beginning of a digest with which several plan revisions' digests begin."""
+
+    code = "revision_ambiguous"
+
+    def __init__(self, model: str, revision: str, found: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {model!r} has several plan revisions that begin with {revision}: {', '.join(found)}. "
+            f"Give the number, or more of the digest."
+        )
+
+
+class PlanStale(LeptonError):
+    """The plan in force isn't the parent of the one to be promoted."""
+
+    code = "plan_stale"
+    exit_code = 1
+
+    def __init__(self, model: str, revision: str, parent: str, in_force: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was planned on top of {parent}, but {in_force} is in force now. "
+            f"Plan again, or pass --force to put it in force all the same."
+        )
+
+
+class PromotionLost(LeptonError):
+    """Another promotion was written at the same time and stands."""
+
+    code = "promotion_lost"
+    exit_code = 1
+
+    def __init__(self, model: str, revision: str, winner: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was not put in force: {winner} was promoted at the same time and "
+            f"stands. Plan again on top of it."
+        )
+
+
+class PromotionUnpublished(LeptonError):
+    """A promotion that is in the audit trail, while the registry didn't take the tag that names it."""
+
+    code = "promotion_unpublished"
+
+    def __init__(self, model: str, revision: str, reason: str) -> None:
+        super().__init__(
+            f"Revision {revision} of {model!r} was put in force, but the tag that says so could not be written. "
+            f"{reason} The next promotion sets it, or `lepton doctor`."
+        )
