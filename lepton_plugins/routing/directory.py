@@ -38,10 +38,11 @@ class DeploymentDirectory:
         self.policy_files = policy_files
 
     @classmethod
-    def open(cls, path: Path | str, digest: str | None = None) -> DeploymentDirectory:
+    def open(cls, path: Path | str, digest: str | None = None, *, models: bool = True) -> DeploymentDirectory:
         """Check the plan, the policy's files and the layout; models' bytes are checked when they are loaded.
 
-        `digest` is the plan that must be in it, where the caller knows. DirectoryInvalid tells what is wrong.
+        `digest` is the plan that must be in it, where the caller knows; without `models` their files may lie
+        elsewhere. DirectoryInvalid tells what is wrong.
         """
         path = Path(path).absolute()
         plan = _read_plan(path)
@@ -56,7 +57,7 @@ class DeploymentDirectory:
             if digest_bytes(files[file.path]) != file.digest:
                 raise DirectoryInvalid(path, f"the policy's file {file.path!r} changed after it was planned")
         directory = cls(path, plan, files)
-        for arm in plan.arms:
+        for arm in plan.arms if models else ():
             directory.model_path(arm)
         return directory
 
