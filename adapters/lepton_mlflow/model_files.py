@@ -30,10 +30,11 @@ _FRAMEWORKS = {"pytorch": "torch", "python_function": "pyfunc"}
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a version's MLmodel says."""
+    """What a version's MLmodel says, and where its files are."""
 
     flavors: tuple[str, ...] = ()
     signature: Signature | None = None
+    location: str | None = None
 
     @property
     def framework(self) -> str | None:
@@ -80,23 +81,28 @@ class ModelFiles:
             known = {number: self._facts.get(self._key(version)) for number, version in wanted.items()}
         return {number: facts for number, facts in known.items() if facts is not None}
 
-    def remember(self, version: MlflowVersion, directory: Path) -> None:
-        """Take the facts from files at hand instead of downloading them."""
+    def remember(self, client: MlflowClient, version: MlflowVersion, directory: Path) -> None:
+        """Take the facts from files at hand instead of downloading them; called inside `Access.doing`."""
         content = read_mlmodel(directory)
         if content is not None:
+            facts = FileFacts(tuple(content.flavors), content.signature, self.location(client, version))
             with self._lock:
-                self._facts[self._key(version)] = FileFacts(tuple(content.flavors), content.signature)
+                self._facts[self._key(version)] = facts
 
     def _read(self, client: MlflowClient, version: MlflowVersion) -> None:
         with quiet(), tempfile.TemporaryDirectory(prefix="lepton-") as folder:
+            location: str | None = None
             try:
-                self._access.download_file(self.location(client, version), MLMODEL, Path(folder) / MLMODEL)
+                location = self.location(client, version)
+                self._access.download_file(location, MLMODEL, Path(folder) / MLMODEL)
                 content = read_mlmodel(Path(folder))
             except ModelFilesInvalid:
                 content = None
             except Exception:
                 return  # Files out of reach don't hide the version; it is asked again next time.
-        facts = FileFacts(tuple(content.flavors), content.signature) if content else FileFacts()
+        facts = FileFacts(location=location)
+        if content is not None:
+            facts = FileFacts(tuple(content.flavors), content.signature, location)
         with self._lock:
             self._facts[self._key(version)] = facts
 

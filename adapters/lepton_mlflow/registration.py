@@ -96,7 +96,7 @@ class Registration:
                     model_id=logged.model_id,
                 )
             number = str(made.version)
-            self._versions.files.remember(made, directory)
+            self._versions.files.remember(client, made, directory)
             undo.by(lambda: client.delete_model_version(model, number))
             client.set_model_version_tag(model, number, DIGEST, digest_tag(model, number, digest))
             if (label := tags.get(LABEL)) is not None:

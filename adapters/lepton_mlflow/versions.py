@@ -134,7 +134,7 @@ def _record(found: MlflowVersion, aliases: dict[str, tuple[str, ...]], facts: Fi
         framework=tags.get(FRAMEWORK) or facts.framework,
         flavors=facts.flavors,
         uri=f"models:/{found.name}/{number}",
-        source=found.source,
+        source=facts.location or found.source,
         signature=facts.signature,
         metadata={**plain, **given},
         artifact_digest=recorded_digest(found.name, number, tags),

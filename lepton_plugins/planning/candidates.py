@@ -10,6 +10,7 @@ from typing import Literal
 from lepton_plugins.errors import RecordMismatch, TrustRequired
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
+from lepton_plugins.planning.portable import storage_address, without_paths
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.plan import Arm, ArmResources, Evidence, Rejection
 from lepton_plugins.records.report import EvaluationReport, Task
@@ -57,7 +58,7 @@ class Candidate:
             version=version.version,
             label=version.label,
             uri=version.uri,
-            source=version.source,
+            source=storage_address(version.source),
             artifact_digest=report.artifact_digest,
             framework=version.framework,
             backend=report.backend,
@@ -98,7 +99,7 @@ class Admission:
 
     def reject(self, version: str, code: str, reason: str) -> None:
         self.candidates = [item for item in self.candidates if item.name != version]
-        self.rejected.append(Rejection(version=version, code=code, reason=reason))
+        self.rejected.append(Rejection(version=version, code=code, reason=without_paths(reason)))
 
 
 def asked_for(spec: PlanSpec, known: Sequence[ModelVersion]) -> list[ModelVersion]:

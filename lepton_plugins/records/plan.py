@@ -17,6 +17,8 @@ class ArmResources(Record):
     """What one arm is given. `cpu` in cores, sizes in bytes, for all its replicas together."""
 
     replicas: int = 1
+    pools: dict[str, int] = {}
+    """Replicas by node pool; empty where the plan file names no pools."""
     cpu: float | None = None
     memory: int | None = None
     gpu: float | None = None
@@ -30,6 +32,7 @@ class Arm(Record):
     label: str | None = None
     uri: str
     source: str | None = None
+    """Its files' address where they are in shared storage, such as s3://; never one of the planning machine."""
     artifact_digest: str
     framework: str | None = None
     backend: str
@@ -96,6 +99,12 @@ class Allocation(Record):
     form: str = "mixture"
     used: dict[str, float] = {}
     """Use of each budgeted resource: cores, bytes, devices."""
+    nodes: dict[str, tuple[dict[str, int], ...]] = {}
+    """By pool, what each node that is used holds: replicas by version; `all` is a process with all of them."""
+    cost: float | None = None
+    """The price of the nodes that are used, in the plan file's unit."""
+    moves: int | None = None
+    """Replicas to start that the plan in force doesn't have; None without pools or without a plan in force."""
 
 
 class Evidence(Record):

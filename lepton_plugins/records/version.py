@@ -22,7 +22,7 @@ class ModelVersion(Record):
     uri: str
     """Where the files are, as a URI that names this one version for good (never an alias)."""
     source: str | None = None
-    """The storage address behind `uri`, where the registry tells it."""
+    """The address of the files behind `uri`, where the registry tells it."""
     signature: Signature | None = None
     metadata: dict[str, str] = {}
     artifact_digest: str | None = None
