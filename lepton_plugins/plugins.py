@@ -173,8 +173,12 @@ class Plugins:
 
     def by_scheme(self, family: str, uri: str) -> Offer:
         """The registry or store whose schemes hold the URI's; a bare path has the scheme `file`."""
-        scheme = uri.partition(":")[0].lower() if "://" in uri or uri.startswith("databricks") else "file"
         offers = self.offers(family)
+        schemes = {known for offer in offers.values() for known in getattr(offer, "schemes", ())}
+        head, colon, _ = uri.partition(":")
+        # `parquet:log` is a path relative to the folder that one is in.
+        named = "://" in uri or uri.startswith("databricks") or (colon and head.lower() in schemes)
+        scheme = head.lower() if named else "file"
         # `postgresql+psycopg2://` is `postgresql://` with a driver.
         wanted = {scheme, scheme.partition("+")[0]}
         found = [offer for offer in offers.values() if wanted & set(getattr(offer, "schemes", ()))]
@@ -182,9 +186,9 @@ class Plugins:
             providers = [f"{offer.name!r} of {self.provider(family, offer.name).provider}" for offer in found]
             raise PluginClash(f"{family} for the scheme", scheme, providers)
         if not found:
-            known = sorted({known for offer in offers.values() for known in getattr(offer, "schemes", ())})
             raise InvalidInput(
-                f"No {family} plugin handles {uri!r} (scheme {scheme!r}). Schemes: {', '.join(known) or 'none'}."
+                f"No {family} plugin handles {uri!r} (scheme {scheme!r}). "
+                f"Schemes: {', '.join(sorted(schemes)) or 'none'}."
             )
         return found[0]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from lepton_files.lines import HEADS, LINES, BlockLine, decode_block
+from lepton_files.columns import blocks_of
+from lepton_files.parquet import read_group, requests_of
+from lepton_files.place import log_files
 from lepton_plugins.records.decision import Decision
+from lepton_plugins.routing.decision_lines import HEADS, LINES, BlockLine, decode_block
 
 #: How far back the first look goes; older decisions are unknown to feedback.
 RECENT_BYTES = 256 * 2**20
@@ -19,9 +22,12 @@ REMEMBERED = 500_000
 
 
 class _Place(NamedTuple):
+    """Where a request's decisions are: at a byte of a file of lines, or a row of a row group of Parquet."""
+
     file: Path
     offset: int
     rows: int
+    group: int = -1
 
 
 class DecisionIndex:
@@ -34,21 +40,26 @@ class DecisionIndex:
         self._requests: OrderedDict[str, _Place] = OrderedDict()
         self._given: OrderedDict[str, None] = OrderedDict()
         self._read: dict[Path, int] | None = None
+        #: The row group that was read last: feedback often comes for many decisions of a time.
+        self._group: tuple[tuple[Path, int], Any] | None = None
 
     def catch_up(self) -> None:
         """Read what was added to the files since the last time."""
-        files = sorted(self._directory.glob("*-*.jsonl"), key=lambda file: file.name.partition("-")[2])
+        found = log_files(self._directory, "decisions") + log_files(self._directory, "feedback")
+        sizes = {file: _size(file) for file in sorted(found, key=lambda file: file.name.partition("-")[2])}
         if self._read is None:
             self._read = {}
             left = self._recent_bytes
-            for file in reversed(files):
-                size = file.stat().st_size
+            for file, size in reversed(sizes.items()):
                 if left <= 0:
                     self._read[file] = size
                 left -= size
-        for file in files:
-            if file.stat().st_size > self._read.get(file, 0):
-                self._scan(file, self._read.get(file, 0))
+        for file, size in sizes.items():
+            if size > self._read.get(file, 0):
+                try:
+                    (self._scan_parquet if file.suffix == ".parquet" else self._scan)(file, self._read.get(file, 0))
+                except FileNotFoundError:
+                    continue  # Made Parquet or removed since it was listed: the next look finds what became of it.
 
     def find(self, decision: str) -> Decision | None:
         """The decision of this id; None if it isn't known."""
@@ -56,6 +67,8 @@ class DecisionIndex:
         place = self._requests.get(request)
         if place is None or not row.isascii() or not row.isdigit() or int(row) >= place.rows:
             return None
+        if place.group >= 0:
+            return self._in_parquet(place, request, int(row))
         try:
             with place.file.open("rb") as stream:
                 stream.seek(place.offset)
@@ -63,6 +76,16 @@ class DecisionIndex:
         except (OSError, msgspec.DecodeError):
             return None  # Cleared away since it was seen.
         return decode_block(line).row(int(row)) if isinstance(line, BlockLine) else None
+
+    def _in_parquet(self, place: _Place, request: str, row: int) -> Decision | None:
+        key = place.file, place.group
+        if self._group is None or self._group[0] != key:
+            try:
+                self._group = key, read_group(*key)
+            except FileNotFoundError:
+                return None
+        (block,) = blocks_of(self._group[1].slice(place.offset, place.rows))
+        return block.row(row) if block.request == request else None
 
     def has_feedback(self, decision: str) -> bool:
         return decision in self._given
@@ -84,7 +107,26 @@ class DecisionIndex:
                     self._given[head.decision] = None
                 offset += len(line)
         self._read[file] = offset
+        self._forget()
+
+    def _scan_parquet(self, file: Path, _: int) -> None:
+        assert self._read is not None
+        for group, requests in enumerate(requests_of(file)):
+            starts = [index for index, row in enumerate(requests["row"]) if row == 0]
+            for start, end in zip(starts, [*starts[1:], len(requests["row"])], strict=True):
+                self._requests[requests["request"][start]] = _Place(file, start, end - start, group)
+        self._read[file] = _size(file)
+        self._forget()
+
+    def _forget(self) -> None:
         while len(self._requests) > self._remembered:
             self._requests.popitem(last=False)
         while len(self._given) > self._remembered:
             self._given.popitem(last=False)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

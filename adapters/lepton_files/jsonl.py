@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from time import time
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from lepton_files.index import DecisionIndex
-from lepton_files.lines import LINES, BlockLine, FeedbackLine, decode_block, decode_feedback, encode_feedback
+from lepton_files.parquet import read_parquet
+from lepton_files.place import Place, expire, log_files
 from lepton_files.writer import BlockWriter, LineFile
 from lepton_plugins.errors import InvalidInput, PathMissing
 from lepton_plugins.records.decision import Decision, Feedback
+from lepton_plugins.routing.decision_lines import (
+    LINES,
+    BlockLine,
+    FeedbackLine,
+    decode_block,
+    decode_feedback,
+    encode_feedback,
+)
 from lepton_plugins.routing.store import DecisionBlock, FeedbackReceipt
 
 #: A file is closed and a new one begun at this size.
@@ -29,18 +37,27 @@ MAX_ROWS = 200_000
 
 
 class JsonLinesDecisionLog:
-    """Decisions and feedback in `directory`, or at a URI such as `jsonl:///var/log/lepton?max_bytes=1000000`.
+    """Decisions and feedback in `directory`, or at a URI such as `jsonl:///var/log/lepton?max_bytes=1000000&keep=30d`.
 
     Several processes may use one directory: each writes its own files, and feedback finds the decisions of
     all. Keys stand in it only as keyed hashes. Feedback is known as a duplicate across restarts, as far back
-    as the index reaches (`index.RECENT_BYTES`).
+    as the index reaches (`index.RECENT_BYTES`). Files in which nothing was written for `keep` seconds are removed
+    (default: never).
     """
 
-    def __init__(self, directory: str | Path, *, max_bytes: int | None = None, max_rows: int | None = None) -> None:
-        path, options = _parse(directory)
-        self.directory = path.absolute()
-        self._max_bytes = max_bytes or options.get("max_bytes", MAX_BYTES)
-        self._max_rows = max_rows or options.get("max_rows", MAX_ROWS)
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        max_bytes: int | None = None,
+        max_rows: int | None = None,
+        keep: float | None = None,
+    ) -> None:
+        place = Place.of(directory)
+        self.directory = place.path.absolute()
+        self._max_bytes = max_bytes or place.max_bytes or MAX_BYTES
+        self._max_rows = max_rows or place.max_rows or MAX_ROWS
+        self._keep = keep or place.keep
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,9 +76,15 @@ class JsonLinesDecisionLog:
         self._lock = Lock()
         self._index = DecisionIndex(self.directory)
         self._feedback = LineFile(self.directory, "feedback", self._max_bytes)
-        self._writer = BlockWriter(self.directory, self._max_bytes, self._max_rows)
+        self._writer = BlockWriter(self.directory, self._max_bytes, self._max_rows, self._completed())
         # At the process's end what was queued is still written.
         self._finish = weakref.finalize(self, BlockWriter.close, self._writer)
+
+    def _completed(self) -> Callable[[Path], None]:
+        """What is done with each file of decisions that is complete; it must not hold this log."""
+        directory, keep = self.directory, self._keep
+        expire(directory, keep)
+        return lambda _: expire(directory, keep)
 
     @property
     def dropped(self) -> int:
@@ -108,21 +131,48 @@ class JsonLinesDecisionLog:
             self._feedback.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.directory), self._max_bytes, self._max_rows)
+        return _reopen, (type(self), str(self.directory), self._max_bytes, self._max_rows, self._keep)
+
+
+class LogFiles:
+    """A decision log's files, to be read: JSON Lines, Parquet, or both. A directory, one of its files, or a URI."""
+
+    def __init__(self, place: str | Path) -> None:
+        self.path = Place.of(place).path
+        if not self.path.exists():
+            raise PathMissing(self.path, "The decision log")
+
+    def blocks(self) -> Iterator[DecisionBlock]:
+        """The decisions by request, oldest file first; lines torn by a crash are left out."""
+        for file in self._files("decisions"):
+            if file.suffix == ".parquet":
+                yield from read_parquet(file)
+                continue
+            for line in _lines(file):
+                if isinstance(line, BlockLine):
+                    yield decode_block(line)
+
+    def feedback(self) -> Iterator[tuple[Feedback, Decision]]:
+        """The feedback, each with its decision."""
+        for file in self._files("feedback"):
+            for line in _lines(file):
+                if isinstance(line, FeedbackLine):
+                    yield decode_feedback(line)
+
+    def _files(self, kind: str) -> list[Path]:
+        if self.path.is_file():
+            return [self.path] if self.path.suffix != ".parquet" or kind == "decisions" else []
+        return log_files(self.path, kind)
 
 
 def read_blocks(path: str | Path) -> Iterator[DecisionBlock]:
     """The logged decisions by request, oldest file first; lines torn by a crash are left out."""
-    for line in _lines(Path(path), "decisions"):
-        if isinstance(line, BlockLine):
-            yield decode_block(line)
+    return LogFiles(path).blocks()
 
 
 def read_feedback(path: str | Path) -> Iterator[tuple[Feedback, Decision]]:
     """The logged feedback, each with its decision."""
-    for line in _lines(Path(path), "feedback"):
-        if isinstance(line, FeedbackLine):
-            yield decode_feedback(line)
+    return LogFiles(path).feedback()
 
 
 def read(path: str | Path) -> Iterator[Decision | Feedback]:
@@ -133,34 +183,13 @@ def read(path: str | Path) -> Iterator[Decision | Feedback]:
         yield feedback
 
 
-def _lines(path: Path, kind: str) -> Iterator[BlockLine | FeedbackLine]:
-    if not path.exists():
-        raise PathMissing(path, "The decision log")
-    files = [path] if path.is_file() else sorted(path.glob(f"{kind}-*.jsonl"))
-    for file in files:
-        with file.open("rb") as stream:
-            for line in stream:
-                try:
-                    yield LINES.decode(line)
-                except msgspec.DecodeError:
-                    continue
-
-
-def _parse(given: str | Path) -> tuple[Path, dict[str, int]]:
-    text = str(given)
-    if "://" not in text:
-        return Path(given), {}
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise InvalidInput(
-            f"Found the decision log {text!r}, expected a path or a URI such as jsonl:///var/log/lepton."
-        )
-    options: dict[str, int] = {}
-    for name, value in parse_qsl(parts.query):
-        if name not in ("max_bytes", "max_rows") or not value.isdigit():
-            raise InvalidInput(f"Found {name}={value} in {text!r}, expected max_bytes or max_rows and a number.")
-        options[name] = int(value)
-    return Path(unquote(parts.path)), options
+def _lines(file: Path) -> Iterator[BlockLine | FeedbackLine]:
+    with file.open("rb") as stream:
+        for line in stream:
+            try:
+                yield LINES.decode(line)
+            except msgspec.DecodeError:
+                continue
 
 
 @contextmanager
@@ -176,5 +205,7 @@ def _exclusive(file: Path) -> Iterator[None]:
         yield
 
 
-def _reopen(directory: str, max_bytes: int, max_rows: int) -> JsonLinesDecisionLog:
-    return JsonLinesDecisionLog(directory, max_bytes=max_bytes, max_rows=max_rows)
+def _reopen(
+    log: type[JsonLinesDecisionLog], directory: str, max_bytes: int, max_rows: int, keep: float | None
+) -> JsonLinesDecisionLog:
+    return log(directory, max_bytes=max_bytes, max_rows=max_rows, keep=keep)

@@ -14,5 +14,15 @@ def lepton_stores() -> list[StoreOffer]:
             summary="Decisions and feedback as JSON Lines in a directory",
             target="lepton_files.jsonl:JsonLinesDecisionLog",
             schemes=("file", "jsonl"),
-        )
+            reader="lepton_files.jsonl:LogFiles",
+        ),
+        StoreOffer(
+            name="parquet",
+            summary="Decisions as Parquet in a directory, feedback as JSON Lines",
+            target="lepton_files.parquet_log:ParquetDecisionLog",
+            schemes=("parquet",),
+            reader="lepton_files.jsonl:LogFiles",
+            requires=("pyarrow",),
+            install="pip install pyarrow",
+        ),
     ]

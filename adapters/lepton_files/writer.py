@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Condition, Event, Lock, Thread
-from time import sleep
+from threading import Lock
+from time import monotonic, sleep
 from typing import IO
 from uuid import uuid4
 
-from lepton_files.lines import encode_block
+from lepton_plugins.routing.decision_lines import encode_block
+from lepton_plugins.routing.decision_queue import DecisionQueue
 from lepton_plugins.routing.store import DecisionBlock
 
 logger = logging.getLogger("lepton_files")
-
-#: How long decisions wait to be written together; one write for many costs the requests less.
-_INTERVAL = 0.05
 
 #: Lines made in one go.
 _TURN = 50
@@ -27,15 +25,26 @@ _TURN = 50
 class LineFile:
     """Appends lines to files `<kind>-<time>-<writer>.jsonl` in a directory, a new one when one is full.
 
-    Each process writes files of its own, so that a torn line can only be a file's last one.
+    Each process writes files of its own, so that a torn line can only be a file's last one. `closed` is told
+    each file that is complete.
     """
 
-    def __init__(self, directory: Path, kind: str, max_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, kind: str, max_bytes: int, closed: Callable[[Path], None] | None = None
+    ) -> None:
         self._directory = directory
+        self._closed = closed
         self._kind = kind
         self._max_bytes = max_bytes
         self._stream: IO[bytes] | None = None
+        self._path = directory
+        self._begun = 0.0
         self._written = 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the file that is being written was begun; 0 without one."""
+        return monotonic() - self._begun if self._stream is not None else 0.0
 
     def write(self, lines: bytes) -> None:
         """Hand whole lines to the operating system; OSError where it can't take them."""
@@ -59,6 +68,8 @@ class LineFile:
             self.sync()
             self._stream.close()
             self._stream = None
+            if self._closed is not None:
+                self._closed(self._path)
 
     def abandon(self) -> None:
         """Leave a file whose last line may be torn."""
@@ -72,7 +83,9 @@ class LineFile:
     def _rotate(self) -> None:
         self.close()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self._stream = (self._directory / f"{self._kind}-{stamp}-{uuid4().hex[:8]}.jsonl").open("xb")
+        self._path = self._directory / f"{self._kind}-{stamp}-{uuid4().hex[:8]}.jsonl"
+        self._stream = self._path.open("xb")
+        self._begun = monotonic()
         self._written = 0
         descriptor = os.open(self._directory, os.O_RDONLY)
         try:
@@ -82,45 +95,27 @@ class LineFile:
 
 
 class BlockWriter:
-    """A bounded queue of blocks and the thread that writes them. `dropped` counts decisions that found it full."""
+    """Blocks as lines in files: a bounded queue, and a thread that encodes and writes."""
 
-    def __init__(self, directory: Path, max_bytes: int, max_rows: int) -> None:
-        self.dropped = 0
-        self.pid = os.getpid()
-        self._file = LineFile(directory, "decisions", max_bytes)
-        self._max_rows = max_rows
-        self._queue: deque[DecisionBlock] = deque()
-        self._rows = 0
-        self._changed = Condition()
+    def __init__(
+        self, directory: Path, max_bytes: int, max_rows: int, closed: Callable[[Path], None] | None = None
+    ) -> None:
+        self._file = LineFile(directory, "decisions", max_bytes, closed)
+        self._queue = DecisionQueue(self._write, max_rows, "lepton-decision-log")
+        self.append = self._queue.append
+        self.drain = self._queue.drain
         #: The disk's own lock: whoever appends waits for no disk.
         self._disk = Lock()
-        self._busy = False
-        self._closed = False
         self._failing = False
-        self._wake = Event()
-        self._thread: Thread | None = None
 
-    def append(self, block: DecisionBlock) -> None:
-        rows = len(block)
-        with self._changed:
-            # A block beyond the bound is taken where nothing else waits: it could never be written else.
-            if self._closed or (self._queue and self._rows + rows > self._max_rows):
-                self.dropped += rows
-                return
-            self._queue.append(block)
-            self._rows += rows
-            if self._thread is None:
-                self._thread = Thread(target=self._work, name="lepton-decision-log", daemon=True)
-                self._thread.start()
+    @property
+    def dropped(self) -> int:
+        """Decisions that found the queue full, or that the disk didn't take."""
+        return self._queue.dropped
 
-    def drain(self) -> None:
-        """Until everything appended so far has been handed to the operating system."""
-        with self._changed:
-            if self._thread is None:
-                return
-            self._wake.set()
-            while (self._queue or self._busy) and self._thread.is_alive():
-                self._changed.wait(0.5)
+    @property
+    def pid(self) -> int:
+        return self._queue.pid
 
     def sync(self) -> None:
         """`drain`, and through to the disk."""
@@ -128,34 +123,18 @@ class BlockWriter:
         with self._disk:
             self._file.sync()
 
+    def rotate(self, age: float = 0.0) -> None:
+        """Close the file that is being written if its first line is older than `age` seconds."""
+        with self._disk:
+            if self._file.age > age:
+                self._file.close()
+
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._queue.close()
         with self._disk:
             self._file.close()
 
-    def _work(self) -> None:
-        while True:
-            self._wake.wait(_INTERVAL)
-            self._wake.clear()
-            with self._changed:
-                blocks = list(self._queue)
-                self._queue.clear()
-                self._busy = bool(blocks)
-                done = self._closed and not blocks
-            if blocks:
-                self._write(blocks)
-            with self._changed:
-                self._busy = False
-                self._rows -= sum(len(block) for block in blocks)
-                self._changed.notify_all()
-            if done:
-                return
-
-    def _write(self, blocks: list[DecisionBlock]) -> None:
+    def _write(self, blocks: list[DecisionBlock]) -> int:
         lost = 0
         lines = bytearray()
         for number, block in enumerate(blocks, start=1):
@@ -175,6 +154,4 @@ class BlockWriter:
             if not self._failing:
                 logger.error("decisions can't be written and are dropped: %s", error)
             self._failing = True
-        if lost:
-            with self._changed:
-                self.dropped += lost
+        return lost

@@ -149,6 +149,41 @@ class FeedbackUnavailable(LeptonError):
         super().__init__("This server keeps no decisions that feedback could join. Start it with a decision log.")
 
 
+class ContextNotLogged(LeptonError):
+    """Decisions without a column that a policy reads: it can't be asked what it does with them."""
+
+    code = "context_not_logged"
+
+    def __init__(self, lacking: Iterable[str], found: Iterable[str]) -> None:
+        names = list(lacking)
+        super().__init__(
+            f"The policy reads {_shown(names)}; found {_shown(found)} in the logged context. Log it: "
+            f"`decisions: {{columns: [{', '.join(names)}]}}` in the plan file in force, neither dropped nor redacted."
+        )
+
+
+class LogUnreadable(LeptonError):
+    """A file of a decision log that isn't what its name says."""
+
+    code = "log_unreadable"
+
+    def __init__(self, file: object, reason: str) -> None:
+        super().__init__(f"{file} can't be read as a decision log: {reason}. Move it away, or name another log.")
+
+
+class FeedbackUndelivered(LeptonError):
+    """Feedback that the receiver of events doesn't take now."""
+
+    code = "feedback_undelivered"
+    http_status = 503
+
+    def __init__(self, stored: int, given: int) -> None:
+        super().__init__(
+            f"Where decisions are sent to takes no feedback now: {stored} of {given} were taken. Send all again later; "
+            f"those count once."
+        )
+
+
 class NotReady(LeptonError):
     """A server that has no plan loaded yet."""
 
@@ -167,6 +202,26 @@ class AddressTaken(LeptonError):
     def __init__(self, host: str, port: int | None, reason: str) -> None:
         where, other = (host, "--host") if port is None else (f"{host}:{port}", "--port")
         super().__init__(f"Can't listen on {where}: {reason}. Stop the other server, or pass another {other}.")
+
+
+class WorkerFailed(LeptonError):
+    """A worker process that can't begin to serve; `code` is its own error's."""
+
+    code = "worker_failed"
+
+    def __init__(self, worker: int, reason: str, code: str | None) -> None:
+        super().__init__(f"Worker {worker} can't serve: {reason}")
+        if code is not None:
+            self.code = code
+
+
+class WorkersUnavailable(LeptonError):
+    """Several workers where the system can't share a socket between processes."""
+
+    code = "workers_unavailable"
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"Found {found} workers; this system runs one: leave --workers out.")
 
 
 class PointerInvalid(LeptonError):

@@ -33,6 +33,9 @@ class Decision(Record):
     fallback: str | None = None
     """Why another arm answered than the chosen one: an error's code."""
     shadows: tuple[VersionNumber, ...] = ()
+    consulted: bool = False
+    """Made from several versions' answers (ensemble, cascade): the propensity holds given these answers, and
+    supports no estimate of what another plan would have done."""
 
 
 class Feedback(Record):

@@ -81,7 +81,8 @@ class SolverOffer(Offer):
 class BackendOffer(Offer):
     """What loads and runs a version. Target: lepton_plugins.routing.backend.Backend.
 
-    Backends are asked in order of `priority`, highest first; the first that can run a version does.
+    Backends are asked in order of `priority`, highest first; the first that can run a version does. Where cost
+    is measured, a fresh process imports the target: it must stand in a module on Python's path there as well.
     """
 
     priority: int = 0
@@ -94,6 +95,8 @@ class TargetOffer(Offer):
 
 
 class StoreOffer(Offer):
-    """Where decisions and learning state are kept, by URI scheme. Target: lepton_plugins.routing.store.open."""
+    """Where decisions and learning state are kept, by URI scheme. Target: callable(uri) -> a DecisionLog."""
 
     schemes: tuple[str, ...]
+    reader: ImportString | None = None
+    """What reads such a log: callable(uri) -> lepton_plugins.routing.store.LogReader. None: it can't be read back."""

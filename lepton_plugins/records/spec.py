@@ -128,6 +128,10 @@ class Objective(SpecRecord):
     traffic: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Share of each segment in the live traffic; default: the evaluation data's. Segments that aren't named
     share what is left as the evaluation data has them."""
+    price: Annotated[float, Field(ge=0)] = 0.0
+    """What one unit of the pools' price costs in utility: 0.001 gives a node of price 2 up for 0.002."""
+    move: Annotated[float, Field(ge=0)] = 0.0001
+    """What starting a replica that the plan in force doesn't have costs in utility. Counts with `resources.pools`."""
 
 
 class PolicySpec(SpecRecord):
@@ -163,12 +167,15 @@ class Breaker(SpecRecord):
 
 
 class Around(SpecRecord):
-    """The wrappers around the policy: guard → holdout → sticky → policy → degrade → fallback; shadow beside."""
+    """The wrappers around the policy: guard → holdout → sticky → explore → policy → fallback; shadow beside."""
 
     guard: Literal["open", "token", "closed"] = "open"
     """Who may force a version: anyone, holders of the token, nobody."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of units that always get the default arm, for an honest comparison."""
+    explore: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of units whose arm is drawn from all arms alike: `lepton replay` can then tell what other plans
+    would have done."""
     sticky: Sticky | None = None
     """What keeps a unit with its arm; absent: each request is drawn anew."""
     shadow: Versions = ()
@@ -194,6 +201,44 @@ class Budget(SpecRecord):
     """Sum of the GPU memory that the versions were seen to hold."""
 
 
+class Toleration(SpecRecord):
+    """A taint of a pool's nodes that its replicas bear, in Kubernetes' words."""
+
+    key: str | None = None
+    """The taint's key; absent: all keys, with operator Exists."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    """Equal compares the value, Exists doesn't."""
+    value: str | None = None
+    """The taint's value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Absent: all effects."""
+
+
+class Pool(SpecRecord):
+    """Nodes that are alike. Amounts are those of one node that replicas may have."""
+
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """How many there are, or may be started."""
+    cpu: Cores
+    """Cores of a node."""
+    memory: Bytes
+    """Memory of a node."""
+    gpu: Annotated[int, Field(ge=0)] = 0
+    """Devices of a node."""
+    gpu_memory: Bytes | None = None
+    """Memory of one device; absent: not looked at."""
+    price: Annotated[float, Field(ge=0)] = 0.0
+    """What a node that is used costs, in any unit; objective.price says what a unit is worth."""
+    speed: Annotated[float, Field(gt=0)] = 1.0
+    """Rows a second here, as a multiple of what the evaluation's machine did."""
+    budget: Budget = Budget()
+    """What all replicas on this pool together may use, where that is less than its nodes have."""
+    labels: dict[str, str] = {}
+    """Labels by which Kubernetes finds the nodes."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that its replicas bear."""
+
+
 class Slo(SpecRecord):
     """What a version must keep, or it is rejected."""
 
@@ -205,8 +250,16 @@ class ResourceSpec(SpecRecord):
     """What the plan may use, and what it must bear."""
 
     budget: Budget = Budget()
+    pools: dict[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")], Pool] = {}
+    """Node pools by name: how many replicas of each version run on which is then decided, too."""
     load: Rate | None = None
     """Rows a second that must be answered."""
+    headroom: Annotated[float, Field(ge=0)] = 0.0
+    """Throughput kept beyond the load, as a part of it: 0.2 is enough for 1.2 times the load."""
+    min_replicas: Annotated[int, Field(ge=1)] = 1
+    """The least replicas of a version that runs. Counts with `pools`."""
+    survive: Literal["node"] | None = None
+    """node: each version still bears its share when any one node is lost; at most one of its replicas a node."""
     slo: Slo = Slo()
     max_versions: Annotated[int, Field(ge=1)] | None = None
     """How many versions may run, default arm, fallback and shadows counted."""
@@ -219,6 +272,10 @@ class ResourceSpec(SpecRecord):
     def _cpu_by_load(self) -> ResourceSpec:
         if self.budget.cpu is not None and self.load is None:
             raise ValueError("found a budget of cpu without load, expected load (such as 200/s): CPU follows from it")
+        if self.pools and self.load is None:
+            raise ValueError("found pools without load, expected load (such as 200/s): replicas follow from it")
+        if self.survive is not None and not self.pools:
+            raise ValueError("found survive without pools, expected resources.pools: it is said of their nodes")
         return self
 
 
@@ -233,6 +290,25 @@ class SolverSpec(SpecRecord):
     """Stop where the answer is proved to be within this part of the optimum's gain."""
     seed: Annotated[int, Field(ge=0)] = 0
     """For genetic and swarm, which draw: the same seed gives the same answer."""
+
+
+class DecisionSpec(SpecRecord):
+    """What stands in the decision log beside arms and propensities. Keys always stand there as keyed hashes only."""
+
+    columns: tuple[str, ...] = ()
+    """Columns to log beside those that the policy reads: another policy may be tried on them later."""
+    redact: tuple[str, ...] = ()
+    """Columns whose values are logged as keyed hashes: equal values stay equal, and can't be read."""
+    drop: tuple[str, ...] = ()
+    """Columns that aren't logged, although the policy reads them. Such decisions can't be replayed."""
+
+    @model_validator(mode="after")
+    def _once(self) -> DecisionSpec:
+        for one, other in (("columns", "drop"), ("redact", "drop")):
+            both = sorted(set(getattr(self, one)) & set(getattr(self, other)))
+            if both:
+                raise ValueError(f"found {both} in {one} and in {other}, expected each column in one of them")
+        return self
 
 
 class VersionFilter(SpecRecord):
@@ -281,6 +357,7 @@ class PlanSpec(SpecRecord):
     policy: Policy = PolicySpec(kind="weighted")
     """Which version answers: a kind with its parameters, or the kind alone."""
     around: Around = Around()
+    decisions: DecisionSpec = DecisionSpec()
     resources: ResourceSpec = ResourceSpec()
     solver: SolverSpec = SolverSpec()
     topology: Literal["embedded", "distributed"] = "embedded"

@@ -1,4 +1,4 @@
-"""The decision stack: guard → holdout → sticky → policy. No model runs here."""
+"""The decision stack: guard → holdout → sticky → explore → policy. No model runs here."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import Forbidden, VersionNotFound
+from lepton_plugins.errors import ContextNotLogged, Forbidden, VersionNotFound
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.inputs import fit_column
 from lepton_plugins.routing.policy import Batch, Consulted, RowChoice, SelectionPolicy, settled
-from lepton_plugins.routing.slots import Slots, holdout_rows, in_holdout
+from lepton_plugins.routing.slots import Slots, explored_arm, explored_arms, holdout_rows, in_holdout
 from lepton_plugins.routing.store import plain
 
 HOLDOUT = "holdout"
+EXPLORE = "explore"
 FORCED = "forced"
 
 
@@ -52,8 +53,14 @@ class Decider:
         self.default = self.versions.index(plan.default)
         self.sticky = plan.around.sticky.key if plan.around.sticky is not None else None
         self.features = tuple(policy.features)
+        #: What is logged: the policy's features, and what the plan adds.
+        self.logged = tuple(dict.fromkeys([*policy.features, *plan.spec.decisions.columns]))
         self.slots = Slots(plan.salt)
         self._holdout = plan.around.holdout
+        self._explore = plan.around.explore
+        #: Shadows answer beside the chosen arm, never in its place.
+        self._explored = [i for i, version in enumerate(self.versions) if version not in plan.around.shadow]
+        self._uniform = np.bincount(self._explored, minlength=len(self.versions)) / len(self._explored)
         self._index = {version: index for index, version in enumerate(self.versions)}
         self._labels = {arm.label: index for index, arm in enumerate(plan.arms) if arm.label}
         self._fields = {field.name: field for field in plan.signature.inputs}
@@ -82,11 +89,14 @@ class Decider:
     def one(self, context: Mapping[str, Any], draw: int) -> tuple[RowChoice, bool]:
         """The choice for one row, and whether its unit is held out."""
         choice = self.policy.choose_one(context, draw)
-        if not self._holdout:
+        if not self._holdout and not self._explore:
             return choice, False
         vector = self._mixed(np.asarray([choice.vector]))[0].tolist()
-        if in_holdout(draw, self._holdout):
+        if self._holdout and in_holdout(draw, self._holdout):
             return RowChoice(self.default, vector, HOLDOUT, choice.segment), True
+        explored = explored_arm(draw, self._explore, len(self._explored)) if self._explore else -1
+        if explored >= 0:
+            return RowChoice(self._explored[explored], vector, EXPLORE, choice.segment), False
         return RowChoice(choice.arm, vector, choice.reason, choice.segment), False
 
     # --- many rows -------------------------------------------------------------------------
@@ -134,13 +144,20 @@ class Decider:
         return decided, context
 
     def replay(self, context: Mapping[str, NDArray[Any]], draws: NDArray[np.uint64]) -> Decided:
-        """The decisions that a policy without state made for logged contexts and draws, bit for bit."""
-        choice = self.policy.choose(Batch(len(draws), context, draws))
+        """The decisions that a policy without state made for logged contexts and draws, bit for bit.
+
+        ContextNotLogged where a column that the policy reads isn't there.
+        """
+        lacking = [name for name in self.features if name not in context]
+        if lacking:
+            raise ContextNotLogged(lacking, context)
+        read = {name: context[name] for name in self.features}
+        choice = self.policy.choose(Batch(len(draws), read, draws))
         decided = Decided(
             choice.arms, choice.cells, choice.vectors, list(choice.reasons), list(choice.segments), draws, None
         )
-        if self._holdout:
-            self._hold_out(decided)
+        if self._holdout or self._explore:
+            self._around(decided)
         return decided
 
     def settle(self, decided: Decided, made: Consulted, rows: NDArray[np.intp] | None) -> None:
@@ -166,8 +183,8 @@ class Decider:
         return column[0] if column is not None and len(column) else None
 
     def context(self, columns: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
-        """The policy's features; one that a request lacks is missing in every row."""
-        return {name: columns[name] if name in columns else np.full(rows, None) for name in self.features}
+        """What is logged, the policy's features first; what a request lacks is missing in every row."""
+        return {name: columns[name] if name in columns else np.full(rows, None) for name in self.logged}
 
     def row_context(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The policy's features of one row given as plain values, brought to the signature's types."""
@@ -195,21 +212,27 @@ class Decider:
             return self.slots.rows(request, rows), None
         return self.slots.units(keys, request, rows)
 
-    def _hold_out(self, decided: Decided) -> None:
-        """Held-out rows get the default arm; every vector becomes the probability over both."""
+    def _around(self, decided: Decided) -> None:
+        """Held-out rows get the default arm, exploring ones any; every vector becomes the probability over all."""
         held = holdout_rows(decided.draws, self._holdout)
+        arms = explored_arms(decided.draws, self._explore, len(self._explored))
+        explores = (arms >= 0) & ~held
         cells = len(decided.reasons)
         decided.vectors = self._mixed(decided.vectors)
         decided.held = int(held.sum())
-        if decided.held:
-            decided.arms = np.where(held, self.default, decided.arms)
-            # Held-out rows share their cell's vector and segment, and have a reason of their own.
-            decided.cells = np.where(held, decided.cells + cells, decided.cells)
-            decided.vectors = np.concatenate([decided.vectors, decided.vectors])
-            decided.reasons = decided.reasons + [HOLDOUT] * cells
-            decided.segments = decided.segments * 2
+        decided.arms = np.where(held, self.default, decided.arms)
+        decided.arms = np.where(explores, np.asarray(self._explored)[arms], decided.arms)
+        # Such rows share their cell's vector and segment, and have a reason of their own.
+        own, segments, vectors = decided.cells, decided.segments, decided.vectors
+        for rows, reason in ((held, HOLDOUT), (explores, EXPLORE)):
+            if rows.any():
+                decided.cells = np.where(rows, own + len(decided.reasons), decided.cells)
+                decided.vectors = np.concatenate([decided.vectors, vectors])
+                decided.reasons = decided.reasons + [reason] * cells
+                decided.segments = decided.segments + segments
 
     def _mixed(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        mixed = (1.0 - self._holdout) * vectors
+        mixed = (1.0 - self._explore) * vectors + self._explore * self._uniform if self._explore else vectors
+        mixed = (1.0 - self._holdout) * mixed
         mixed[:, self.default] += self._holdout
         return mixed

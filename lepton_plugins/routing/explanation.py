@@ -8,12 +8,12 @@ from typing import Any
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
-from lepton_plugins.routing.deciding import HOLDOUT
+from lepton_plugins.routing.deciding import EXPLORE, HOLDOUT
 from lepton_plugins.routing.policy import Candidate
 
 
 class Step(Record):
-    """One layer of the stack: guard, holdout, sticky, policy, fallback or shadow, and what it did."""
+    """One layer of the stack: guard, holdout, sticky, explore, policy, fallback or shadow, and what it did."""
 
     name: str
     outcome: str
@@ -64,6 +64,7 @@ def explanation(plan: DeploymentPlan, decision: Decision, candidates: Sequence[C
 def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
     around = plan.around
     held = decision.reason == HOLDOUT
+    explores = decision.reason == EXPLORE
     guard = {
         "open": "anyone may force a version; none was",
         "token": "who holds the token may force a version; none was",
@@ -88,9 +89,13 @@ def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
         Step(name="guard", outcome=guard),
         Step(name="holdout", outcome=holdout, decides=held),
         Step(name="sticky", outcome=sticky),
-        Step(name="policy", outcome=f"{plan.policy.kind}: {decision.reason}", decides=not held),
+        Step(name="policy", outcome=f"{plan.policy.kind}: {decision.reason}", decides=not held and not explores),
         Step(name="fallback", outcome=fallback),
     ]
+    if around.explore:
+        share = f"{100 * around.explore:.4g} % of the units try an arm drawn from all alike"
+        told = f"{share}; this one {'does' if explores else 'does not'}"
+        steps.insert(3, Step(name="explore", outcome=told, decides=explores))
     if around.shadow:
         steps.append(Step(name="shadow", outcome=f"version {', '.join(around.shadow)} answers too, unseen"))
     return tuple(steps)

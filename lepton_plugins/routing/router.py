@@ -25,6 +25,7 @@ from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.loaded_arm import LoadedArm, take
+from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
 from lepton_plugins.routing.opening import load_models, load_policy
 from lepton_plugins.routing.policy import SelectionPolicy
@@ -53,6 +54,7 @@ class Router:
         models: Sequence[LoadedModel],
         *,
         log: DecisionLog | None = None,
+        log_context: bool = True,
         threads: int | None = None,
     ) -> None:
         plan = directory.plan
@@ -61,6 +63,7 @@ class Router:
         self.counters = Counters()
         self.log = log
         self._directory = directory.path
+        self._log_context = log_context
         self._threads = threads
         self._digest = plan.digest
         self._decider = Decider(plan, policy)
@@ -69,7 +72,8 @@ class Router:
         self.classes = plan.classes or _known_classes(models, self._decider.default)
 
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
-        own = {*policy.features, *([self._decider.sticky] if self._decider.sticky else [])}
+        own = {*self._decider.logged, *([self._decider.sticky] if self._decider.sticky else [])}
+        self._view = LogView.of(plan, policy.features, context=log_context)
         self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
         objective = plan.spec.resources.slo.p99
         arms = [
@@ -92,11 +96,13 @@ class Router:
         directory: Path | str,
         *,
         log: DecisionLog | None = None,
+        log_context: bool = True,
         threads: int | None = None,
         models: ModelCache | None = None,
     ) -> Router:
         """The router of a deployment directory; every digest is checked.
 
+        `log` gets every decision, without its context where `log_context` is false.
         `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
         the process's own: a router that follows another one loads only the versions that differ.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
@@ -108,7 +114,7 @@ class Router:
         keys = [ModelKey(arm.artifact_digest, arm.backend, arm.trust, threads) for arm in plan.arms]
         loaded = load_models(opened, keys, cache, threads)
         try:
-            router = cls(opened, policy, loaded, log=log, threads=threads)
+            router = cls(opened, policy, loaded, log=log, log_context=log_context, threads=threads)
         except BaseException:
             for key in keys:
                 cache.release(key)
@@ -166,7 +172,7 @@ class Router:
         draw, logged = decider.unit(decider.first_key(columns, keys), request)
         context: dict[str, Any] = {}
         logged_context: dict[str, NDArray[Any]] = {}
-        for name in decider.features:
+        for name in decider.logged:
             column = columns.get(name)
             if column is None:
                 column = np.full(1, None)
@@ -194,9 +200,11 @@ class Router:
             False,
             None if cause is None else [cause],
             self.plan.around.shadow if shadowed else (),
+            None,
+            self.plan.model,
         )
         if self.log is not None:
-            self.log.append(block)
+            self.log.append(block if self._view is None else self._view(block))
         return Prediction(values, block, self.classes)
 
     def _many(
@@ -224,7 +232,7 @@ class Router:
         shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
         block = self._block(request, decided, context, answer, forced is not None, shadowed)
         if self.log is not None:
-            self.log.append(block)
+            self.log.append(block if self._view is None else self._view(block))
         return Prediction(answer.values, block, self.classes)
 
     def _consulted(self, decided: Decided, columns: Columns, rows: int) -> Answer:
@@ -270,6 +278,8 @@ class Router:
             forced=forced,
             fallback=answer.causes,
             shadows=self.plan.around.shadow if shadowed else (),
+            model=self.plan.model,
+            consulted=self._consults and not forced,
         )
 
     def _empty(self, request: str | None) -> Prediction:
@@ -365,7 +375,7 @@ class Router:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._directory), self.log, self._threads)
+        return _reopen, (str(self._directory), self.log, self._log_context, self._threads)
 
     def __repr__(self) -> str:
         return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"
@@ -381,5 +391,5 @@ def _release(cache: ModelCache, keys: Sequence[ModelKey]) -> None:
         cache.release(key)
 
 
-def _reopen(directory: str, log: DecisionLog | None, threads: int | None) -> Router:
-    return Router.load(directory, log=log, threads=threads)
+def _reopen(directory: str, log: DecisionLog | None, log_context: bool, threads: int | None) -> Router:
+    return Router.load(directory, log=log, log_context=log_context, threads=threads)

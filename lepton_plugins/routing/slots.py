@@ -24,6 +24,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 _HOLDOUT = 0xD1B54A32D192ED03
+_EXPLORE = 0xA0761D6478BD642F
+_EXPLORED = 0xE7037ED1A0B428DB
 
 _DRAW_BYTES = 8
 _LOGGED_BYTES = 16
@@ -164,6 +166,20 @@ def holdout_rows(draws: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """`in_holdout` for many draws."""
     held: NDArray[np.bool_] = _mix_all(draws ^ np.uint64(_HOLDOUT)) < share * 2.0**64
     return held
+
+
+def explored_arm(draw: int, share: float, arms: int) -> int:
+    """Which of so many arms the unit of this draw explores; -1 where it doesn't. Independent of its own arm."""
+    if _mix(draw ^ _EXPLORE) >= share * 2.0**64:
+        return -1
+    return (_mix(draw ^ _EXPLORED) >> 32) * arms >> 32
+
+
+def explored_arms(draws: NDArray[np.uint64], share: float, arms: int) -> NDArray[np.intp]:
+    """`explored_arm` for many draws."""
+    chosen = ((_mix_all(draws ^ np.uint64(_EXPLORED)) >> np.uint64(32)) * np.uint64(arms)) >> np.uint64(32)
+    explores = _mix_all(draws ^ np.uint64(_EXPLORE)) < share * 2.0**64
+    return np.where(explores, chosen.astype(np.intp), -1)
 
 
 def _mix(value: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.errors import LogUnreadable
 from lepton_plugins.records.decision import Decision, Feedback
 
 
@@ -34,6 +35,10 @@ class DecisionBlock:
     fallback: Sequence[str | None] | None = None
     shadows: tuple[str, ...] = ()
     state: str | None = None
+    model: str = ""
+    """The registered model that was asked."""
+    consulted: bool = False
+    """Whether answers were made from several versions' answers: given these, the choice was certain."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -57,6 +62,7 @@ class DecisionBlock:
             forced=self.forced,
             fallback=self.fallback[index] if self.fallback is not None else None,
             shadows=self.shadows,
+            consulted=self.consulted,
         )
 
     def rows(self) -> Iterator[Decision]:
@@ -94,6 +100,30 @@ class DecisionLog(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class LogReader(Protocol):
+    """What was logged, to be read."""
+
+    def blocks(self) -> Iterator[DecisionBlock]:
+        """The decisions by request, in the order in which they were made."""
+        ...
+
+    def feedback(self) -> Iterator[tuple[Feedback, Decision]]:
+        """The feedback, each with its decision."""
+        ...
+
+
+def open_reader(uri: str) -> LogReader:
+    """What reads the decision log at `uri`: a directory, one of its files, or a URI. LogUnreadable, PathMissing."""
+    from lepton_plugins.plugins import plugins
+
+    offer = plugins().by_scheme("store", uri)
+    reader = getattr(offer, "reader", None)
+    if reader is None:
+        raise LogUnreadable(uri, "such a log is written only, whoever it is sent to has the decisions")
+    opened: LogReader = offer.model_copy(update={"target": reader}).load()(uri)
+    return opened
 
 
 def open_log(uri: str) -> DecisionLog:

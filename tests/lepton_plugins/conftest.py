@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lepton_plugins.canonical import digest_bytes, digest_tree
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, FileDigest, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec
+from lepton_plugins.records.spec import Around, DecisionSpec, PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router
@@ -116,6 +116,7 @@ def _build(
     files: Mapping[str, bytes] | None = None,
     signatures: Mapping[str, Signature | None] | None = None,
     model: str = "flights",
+    decisions: Mapping[str, Any] | None = None,
 ) -> Path:
     """A deployment directory over model files; backends, formats and signatures are what inspection says."""
     arms = []
@@ -170,7 +171,11 @@ def _build(
         around=Around.model_validate(around or {}),
         per=per,  # type: ignore[arg-type]
         allocation=Allocation(solver="fixed", status="fixed"),
-        spec=PlanSpec(model=model, policy=PolicySpec(kind=policy.kind, params=policy.params)),
+        spec=PlanSpec(
+            model=model,
+            policy=PolicySpec(kind=policy.kind, params=policy.params),
+            decisions=DecisionSpec.model_validate(decisions or {}),
+        ),
     )
     write_plan(plan, files or {}, to)
     return to
@@ -232,11 +237,13 @@ def make_router(tmp_path: Path, linear_files: dict[str, Path]) -> Iterator[Calla
         policy: PolicyDocument,
         models: Mapping[str, Path] | None = None,
         log: Any = None,
+        log_context: bool = True,
         threads: int | None = None,
         **settings: Any,
     ) -> Router:
         chosen = models or {version: linear_files[version] for version in WEIGHTS}
-        router = Router.load(_build(tmp_path / f"deployment{len(routers)}", chosen, policy=policy, **settings), log=log)
+        directory = _build(tmp_path / f"deployment{len(routers)}", chosen, policy=policy, **settings)
+        router = Router.load(directory, log=log, log_context=log_context)
         routers.append(router)
         return router
 

@@ -41,6 +41,8 @@ class BlockLine(msgspec.Struct, tag_field="kind", tag="decisions", omit_defaults
     fallback: list[str | None] | None = None
     shadows: list[str] = []
     state: str | None = None
+    model: str = ""
+    consulted: bool = False
 
 
 class FeedbackLine(msgspec.Struct, tag_field="kind", tag="feedback", omit_defaults=True):
@@ -96,6 +98,8 @@ def _row_line(block: DecisionBlock) -> BlockLine:
         None if block.fallback is None else [block.fallback[0]],
         list(block.shadows),
         block.state,
+        block.model,
+        block.consulted,
     )
 
 
@@ -121,6 +125,8 @@ def _line(block: DecisionBlock) -> BlockLine:
         fallback=None if block.fallback is None else list(block.fallback),
         shadows=list(block.shadows),
         state=block.state,
+        model=block.model,
+        consulted=block.consulted,
     )
 
 
@@ -145,6 +151,8 @@ def decode_block(line: BlockLine) -> DecisionBlock:
         fallback=line.fallback,
         shadows=tuple(line.shadows),
         state=line.state,
+        model=line.model,
+        consulted=line.consulted,
     )
 
 
