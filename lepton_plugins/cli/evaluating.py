@@ -62,7 +62,10 @@ def evaluate(
         typer.Option(metavar="NAME", help="What the data is called in the registry (default: the file's name)."),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Add Evidently's HTML report.")] = False,
-    cost: Annotated[bool, typer.Option("--cost/--no-cost", help="Measure latency, memory and size.")] = True,
+    cost: Annotated[
+        bool,
+        typer.Option("--cost/--no-cost", help="Measure latency, memory and size, each version in its own process."),
+    ] = True,
     trust: TrustOption = None,
     from_run: Annotated[
         str | None, typer.Option(metavar="RUN", help="Take over what this run already measured of one version.")

@@ -129,6 +129,18 @@ class ProcessDied(LeptonError):
         super().__init__(f"Version {version} took its process down when it was loaded and run: {reason}.")
 
 
+class BackendUnseen(LeptonError):
+    """A backend that only the evaluating process knows."""
+
+    code = "backend_unseen"
+
+    def __init__(self, name: str, target: str, reason: str) -> None:
+        super().__init__(
+            f"The backend {name!r} can't be imported from {target} in the fresh process in which a version's cost is "
+            f"measured: {reason}. Put it into a module on Python's path, or evaluate without cost (--no-cost)."
+        )
+
+
 class NothingToCompare(LeptonError):
     """No two reports on the same data."""
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, ModelFailed, PackageMissing, RegistryUnreachable, TrustRequired
 from lepton_plugins.evaluation.dataset import EvaluationData
-from lepton_plugins.evaluation.features import model_inputs, table_columns
-from lepton_plugins.evaluation.footprint import Footprint
+from lepton_plugins.evaluation.features import model_inputs
 from lepton_plugins.evaluation.options import EvaluationOptions
-from lepton_plugins.evaluation.predict import KINDS, within
+from lepton_plugins.evaluation.predict import within
+from lepton_plugins.evaluation.version_process import VersionProcess
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.report import Failure
 from lepton_plugins.records.signature import Signature
@@ -23,9 +23,6 @@ from lepton_plugins.records.version import ModelVersion
 from lepton_plugins.registry import Registry
 from lepton_plugins.routing.backend import Inspection, LoadedModel
 from lepton_plugins.routing.loading import find_backend, load_version
-
-#: Rows that the fresh process answers when memory is measured.
-_FOOTPRINT_ROWS = 64
 
 Stage = Literal["fetch", "load", "predict", "score"]
 
@@ -45,16 +42,20 @@ class Candidate:
     """The data's columns that `inputs` were made of: what a request must hold."""
     inputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    footprint: Footprint | None = None
+    process: VersionProcess | None = None
+    """Where cost is measured: the version is loaded there, and there only."""
     failure: Failure | None = None
     loaded: LoadedModel | None = None
     """A model that whoever evaluates has loaded already (MLflow's evaluator)."""
 
     def load(self, options: EvaluationOptions) -> LoadedModel:
-        """Load the files: once, and not before their format was checked."""
+        """Load the files: once, and not before their format was checked. Without cost, in this process."""
         if self.loaded is not None:
             return self.loaded
         number = self.version.version
+        if self.process is not None:
+            within(options.time_limit, number, "load", self.process.wait)
+            return self.process
         return within(
             options.time_limit,
             number,
@@ -63,8 +64,8 @@ class Candidate:
         )
 
     def close(self) -> None:
-        if self.footprint is not None:
-            self.footprint.close()
+        if self.process is not None:
+            self.process.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -85,7 +86,7 @@ def prepare(
 ) -> Candidate:
     """Fetch a version's files, look at them, check the leave to load them, make its inputs from the data.
 
-    Where cost is measured, the fresh process that measures memory is under way when this returns. What
+    Where cost is measured, the version is being loaded by a process of its own when this returns. What
     goes wrong with the version stands in `failure`; RegistryUnreachable is raised: it concerns all.
     """
     candidate = Candidate(version, folder)
@@ -100,12 +101,8 @@ def prepare(
             data.frame, candidate.signature, version.version, roles, slice_columns
         )
         if options.cost and candidate.backend is not None:
-            target = plugins().offer("backend", candidate.backend).target
-            kind = KINDS[data.task][0]
-            unsigned = None if candidate.signature is not None else tuple(candidate.inputs)
-            columns = candidate.inputs if unsigned is None else table_columns(data.frame, data.target_column)
-            rows = min(_FOOTPRINT_ROWS, data.rows)
-            candidate.footprint = Footprint(target, folder, columns, kind, rows, unsigned)
+            offer = plugins().offer("backend", candidate.backend)
+            candidate.process = VersionProcess(offer, folder, version.version)
     except RegistryUnreachable:
         candidate.close()
         raise

@@ -106,8 +106,8 @@ def _chosen(registry: Registry, model: str, versions: Sequence[str] | None) -> l
 def _run(setting: Setting, chosen: Sequence[ModelVersion]) -> list[EvaluationReport]:
     """One version after the other; the next one's files are fetched before this one is scored and stored.
 
-    So the fresh process that measures the next one's memory runs beside the scoring and storing, never
-    beside a measurement of time.
+    So the next one is loaded, in its own process, beside the scoring and storing, never beside a
+    measurement of time.
     """
     reports: list[EvaluationReport] = []
     with tempfile.TemporaryDirectory(prefix="lepton-") as folder, ExitStack() as stack:

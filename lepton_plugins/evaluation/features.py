@@ -64,11 +64,6 @@ def model_inputs(
     return ModelInputs(arrays, _typed(signature, columns), [])
 
 
-def table_columns(frame: pd.DataFrame, target: str) -> dict[str, NDArray[Any]]:
-    """All columns but the target's: a model that tells what it takes only when it is loaded finds it among them."""
-    return _columns(frame, [name for name in frame.columns if name != target])
-
-
 def dtype_of(column: NDArray[Any]) -> str:
     """A signature's dtype for a column's values: "object" where they are of mixed types."""
     if column.dtype.kind in "biuf":

@@ -13,7 +13,8 @@ class EvaluationOptions(Record):
     """Everything has a default that suits a first look."""
 
     cost: bool = True
-    """Measure latency, memory and size."""
+    """Measure latency, memory and size: each version in a fresh process of its own, whose end costs the others
+    nothing. Without, they are loaded in this process."""
     cost_seconds: Annotated[float, Field(gt=0)] = 2.0
     """Time for the latency measurements of one version, all batch sizes together."""
     evaluators: tuple[str, ...] = ()

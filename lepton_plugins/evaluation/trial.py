@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import LeptonError, RegistryReadOnly
 from lepton_plugins.evaluation.candidate import Candidate, Stage, failure
 from lepton_plugins.evaluation.classes import align_classes
-from lepton_plugins.evaluation.cost import artifact_bytes, count_parameters, measure_latency
+from lepton_plugins.evaluation.cost import artifact_bytes
 from lepton_plugins.evaluation.dataset import EvaluationData
 from lepton_plugins.evaluation.environment import environment
 from lepton_plugins.evaluation.evaluator import Evaluator
 from lepton_plugins.evaluation.features import model_inputs
 from lepton_plugins.evaluation.options import EvaluationOptions
-from lepton_plugins.evaluation.predict import predict_rows, within
+from lepton_plugins.evaluation.predict import KINDS, predict_rows, within
 from lepton_plugins.evaluation.predictions import predictions_frame, write_predictions
 from lepton_plugins.evaluation.progress import Progress
 from lepton_plugins.evaluation.row_metrics import quantile_levels
 from lepton_plugins.evaluation.score import score, score_slices
 from lepton_plugins.evaluation.slices import SliceCodes
+from lepton_plugins.evaluation.version_process import VersionProcess
 from lepton_plugins.records.output import OutputKind
-from lepton_plugins.records.report import EvaluationReport, Resources
+from lepton_plugins.records.report import BatchLatency, EvaluationReport, Resources
 from lepton_plugins.registry import Registry
 from lepton_plugins.routing.backend import LoadedModel
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: A refusal says nothing about the version: it doesn't take the place of an earlier report.
-_REFUSALS = frozenset({"trust_required", "package_missing"})
+_REFUSALS = frozenset({"trust_required", "package_missing", "backend_unseen"})
+
+#: Rows that are answered when memory is measured.
+_MEMORY_ROWS = 64
 
 
 @dataclass(slots=True)
@@ -99,15 +103,11 @@ class Trial:
         stage: Stage = "load"
         progress.stage(version, "load")
         try:
-            if candidate.footprint is not None:
-                # A version that takes its process down has done so there.
-                peak, gpu, why = candidate.footprint.wait(version.version, options.time_limit)
-                if why:
-                    self._set(f"memory wasn't measured: {why}")
-                self._set(resources=Resources(peak_memory=peak, gpu_memory=gpu))
             self.model = model = candidate.load(options)
             stage = "predict"
             self._follow_signature(model)
+            if candidate.process is not None:
+                self._measure_memory(candidate.process)
             progress.stage(version, "predict", data.rows)
             output, kind, why = predict_rows(
                 model,
@@ -122,6 +122,14 @@ class Trial:
             self._take(output, kind, why, model)
         except LeptonError as error:
             self._set(failure=failure(stage, error))
+
+    def _measure_memory(self, process: VersionProcess) -> None:
+        """Of a fresh process with the version and a few rows: not with the whole table."""
+        few = {name: values[:_MEMORY_ROWS] for name, values in self.candidate.inputs.items()}
+        number, kinds = self.candidate.version.version, KINDS[self.shared.data.task]
+        limit = self.shared.options.time_limit
+        peak, gpu = within(limit, number, "predict", lambda: process.memory(few, kinds))
+        self._set(resources=Resources(peak_memory=peak, gpu_memory=gpu))
 
     def _follow_signature(self, model: LoadedModel) -> None:
         """A loaded model knows its signature best."""
@@ -198,32 +206,28 @@ class Trial:
         """Latency by batch size, bytes, parameters."""
         if self.model is None:
             return
-        if self.shared.options.cost and self.report.ok and self.report.output is not None:
+        if self.candidate.process is not None and self.report.ok and self.report.output is not None:
             self.shared.progress.stage(self.candidate.version, "cost")
-            self._measure(self.model, self.report.output)
+            self._measure(self.candidate.process, self.report.output)
         self.model.close()
         self.model = None
 
-    def _measure(self, model: LoadedModel, output: OutputKind) -> None:
+    def _measure(self, process: VersionProcess, output: OutputKind) -> None:
         candidate, options = self.candidate, self.shared.options
-        resources = self.report.resources.model_copy(
-            update={
-                "artifact_bytes": artifact_bytes(candidate.folder),
-                "parameters": count_parameters(candidate.folder, model),
-            }
-        )
-        self._set(resources=resources)
+        number, limit = candidate.version.version, options.time_limit
+
+        def time() -> tuple[BatchLatency, ...]:
+            return process.latency(candidate.inputs, output, seconds=options.cost_seconds)
+
+        self._set_resources(artifact_bytes=artifact_bytes(candidate.folder))
         try:
-            latency = within(
-                options.time_limit,
-                candidate.version.version,
-                "be timed",
-                lambda: measure_latency(model, candidate.inputs, output, seconds=options.cost_seconds),
-            )
+            self._set(latency=within(limit, number, "be timed", time))
+            self._set_resources(parameters=within(limit, number, "be counted", process.parameters))
         except LeptonError as error:
-            self._set(f"latency wasn't measured: {error}")
-        else:
-            self._set(latency=latency)
+            self._set(f"{'parameters weren' if self.report.latency else 'latency wasn'}'t measured: {error}")
+
+    def _set_resources(self, **measured: Any) -> None:
+        self._set(resources=self.report.resources.model_copy(update=measured))
 
     def write(self) -> None:
         """Write predictions and picture, let the evaluators add their files."""
