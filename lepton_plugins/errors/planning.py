@@ -271,3 +271,15 @@ class PromotionUnpublished(LeptonError):
             f"Revision {revision} of {model!r} was put in force, but the tag that says so could not be written. "
             f"{reason} The next promotion sets it, or `lepton doctor`."
         )
+
+
+class ExploreMeaningless(LeptonError):
+    """Exploring under a policy that makes its answers of several versions' answers."""
+
+    code = "explore_meaningless"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"Found around.explore with the policy {kind}, whose answers are made of several versions' answers: what "
+            f"one version alone would have earned can't be told from them. Leave explore out, or plan another policy."
+        )

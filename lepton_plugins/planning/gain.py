@@ -114,6 +114,8 @@ def cross_fitted_gain(
     whole: Floats,
     *,
     kept: float = 1.0,
+    explore: float = 0.0,
+    explored: Floats | None = None,
     level: float = 0.95,
     folds: int = FOLDS,
 ) -> Gain | None:
@@ -125,8 +127,9 @@ def cross_fitted_gain(
     stable: what all rows show, some folds don't. So the interval is laid around both the cross-fitted mean
     and that of `whole` (rows,), the improvement by the plan itself, which errs the other way.
 
-    `weights` (rows,) have mean one; `kept` is the part of the traffic that isn't held out. None where there
-    are fewer than two units a fold.
+    `weights` (rows,) have mean one; `kept` is the part of the traffic that isn't held out, of which `explore` is
+    answered by versions drawn with the probabilities `explored` (versions,). None where there are fewer than two
+    units a fold.
     """
     from scipy.stats import t
 
@@ -142,6 +145,10 @@ def cross_fitted_gain(
     for number in range(folds):
         here = fold == number
         better[here], work[here] = _measured(kind, policy, params, paired.take(~here), paired.take(here), allocate)
+    if explored is not None and explore:
+        drawn = explore * paired.improvement(np.tile(explored, (paired.rows, 1)))
+        better, whole = (1 - explore) * better + drawn, (1 - explore) * whole + drawn
+        work = (1 - explore) * work + explore * explored
     better *= kept
     mean = float((weights * better).mean())
     chosen = float((weights * whole).mean()) * kept

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from lepton_plugins.canonical import digest_bytes
-from lepton_plugins.errors import ArmMissing, TrafficInvalid, VersionNotFound, nearest
+from lepton_plugins.errors import (
+    ArmMissing,
+    ColumnMissing,
+    ExploreMeaningless,
+    TrafficInvalid,
+    VersionNotFound,
+    nearest,
+)
 from lepton_plugins.planning import gain as gains
 from lepton_plugins.planning.allocation import Allocator
 from lepton_plugins.planning.calibration import pooled_warning
@@ -32,6 +39,7 @@ from lepton_plugins.records.plan import (
     PolicyDocument,
     Rejection,
 )
+from lepton_plugins.records.signature import Signature
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.registry import Registry
 from lepton_plugins.routing.policy import HEADER, Choice, CompiledPolicy, SelectionPolicy
@@ -164,6 +172,9 @@ class _Planning:
                 form=spec.objective.form,
                 used=solution.used,
             )
+        explored = [name for name in names if name not in spec.around.shadow]
+        if spec.around.explore and policy.consults:
+            raise ExploreMeaningless(spec.policy.kind)
         gain = gains.cross_fitted_gain(
             spec.policy.kind,
             policy,
@@ -173,6 +184,8 @@ class _Planning:
             weights,
             whole=found.better,
             kept=1.0 - spec.around.holdout,
+            explore=spec.around.explore,
+            explored=np.array([version in explored for version in paired.versions]) / max(len(explored), 1),
         )
         warnings = [*self.admission.warnings, *(proposal.warnings if proposal is not None else ())]
         warnings += self._warnings(served, chosen, answer, names)
@@ -183,9 +196,12 @@ class _Planning:
             output=self.admission.output,
             classes=chosen[0].report.classes,
             signature=with_context(
-                union(item.signature for item in chosen), served.features, paired.columns, self._key
+                self._inputs(chosen), (*served.features, *spec.decisions.columns), paired.columns, self._key
             ),
-            arms=tuple(self._arm(item, arm_shares[item.name], work.get(item.name, 0.0)) for item in chosen),
+            arms=tuple(
+                self._arm(item, arm_shares[item.name], work.get(item.name, 0.0), item.name in explored, len(explored))
+                for item in chosen
+            ),
             default=self.default,
             policy=_document(served, made),
             around=spec.around,
@@ -209,12 +225,14 @@ class _Planning:
         )
 
     def _allocator(self) -> Allocator:
-        fallback = self.spec.around.fallback
+        fallback, live = self.spec.around.fallback, set(self.paired.versions)
+        # Whoever explores tries every version.
+        required = live if self.spec.around.explore else {self.default, fallback or self.default} & live
         return Allocator(
             spec=self.spec,
             live=[item for item in self.admission.candidates if item.name in self.paired.versions],
             idle=[item for item in self.admission.candidates if item.name not in self.paired.versions],
-            required=frozenset({self.default, fallback or self.default} & set(self.paired.versions)),
+            required=frozenset(required),
         )
 
     @property
@@ -240,10 +258,20 @@ class _Planning:
         shares: NDArray[np.float64] = cells @ answer.vectors
         return shares
 
-    def _arm(self, candidate: Candidate, share: float, work: float) -> Arm:
-        holdout = self.spec.around.holdout
+    def _inputs(self, chosen: Sequence[Candidate]) -> Signature:
+        """What the arms take; ColumnMissing where the plan file logs a column that neither they nor the data have."""
+        inputs = union(item.signature for item in chosen)
+        for name in self.spec.decisions.columns:
+            if name not in inputs.input_names and name not in self.paired.columns and inputs.input_names:
+                raise ColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
+        return inputs
+
+    def _arm(self, candidate: Candidate, share: float, work: float, explored: bool, arms: int) -> Arm:
+        """The arm with its part of the traffic: the policy's, what it gets where units explore, the holdout's."""
+        holdout, explore = self.spec.around.holdout, self.spec.around.explore
         held = holdout if candidate.name == self.default else 0.0
-        parts = [_figure((1 - holdout) * part + held) for part in (share, work)]
+        drawn = explore / arms if explored else 0.0
+        parts = [_figure((1 - holdout) * ((1 - explore) * part + drawn) + held) for part in (share, work)]
         return candidate.arm(parts[0], self.spec.resources.load, parts[1])
 
     def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:

@@ -37,6 +37,13 @@ class PlannedDeployment(Record):
     verdict: str
 
     @property
+    def deterministic(self) -> bool:
+        """Whether several versions answer, each decision being certain."""
+        answering = {version for item in self.segments for version, share in item.shares.items() if share > 0}
+        certain = all(sum(share > 0 for share in item.shares.values()) == 1 for item in self.segments)
+        return len(answering) > 1 and certain and not self.plan.around.explore
+
+    @property
     def summary(self) -> str:
         """One line for a registry's list of revisions."""
         arms = ", ".join(f"{arm.version} {100 * arm.share:.3g} %" for arm in self.plan.arms)
@@ -126,6 +133,11 @@ class PlannedDeployment(Record):
 
     def _lines(self) -> list[str]:
         lines = [self.verdict]
+        if self.deterministic:
+            lines.append(
+                "Its decisions won't tell what another plan would have done, since each is certain: "
+                "`around: {explore: 0.05}` gives every version some of the traffic, and lepton replay evidence."
+            )
         if len(self.segments) > _MOST_SHOWN:
             lines.append(f"{len(self.segments) - _MOST_SHOWN} smaller segments aren't shown.")
         budget = self.plan.spec.resources.budget

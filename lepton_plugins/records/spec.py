@@ -174,8 +174,8 @@ class Around(SpecRecord):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of units that always get the default arm, for an honest comparison."""
     explore: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of units whose arm is drawn from all arms alike: `lepton replay` can then tell what other plans
-    would have done."""
+    """Share of units whose arm is drawn from all versions alike, which all run then: `lepton replay` can tell from
+    them what other plans would have done."""
     sticky: Sticky | None = None
     """What keeps a unit with its arm; absent: each request is drawn anew."""
     shadow: Versions = ()
