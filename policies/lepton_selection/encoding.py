@@ -1,19 +1,28 @@
-"""Context columns as a matrix of numbers, by a declared encoding: numbers as they are, text by its frequent values."""
+"""Context columns as a matrix of numbers, by a declared encoding."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from lepton_selection.segments import Segments
+from lepton_plugins.errors import ColumnMissing, PolicyUnfit
+from lepton_plugins.routing.policy import column_of
+from lepton_selection.segments import Segments, canonical
 
 #: Values of a text column that get a column of their own: the most frequent ones, each with this many rows.
 _LEVELS, _ROWS = 32, 20
+#: Columns of a hashed one, and standard deviations at which a standardised value is cut off.
+_HASHED, _FARTHEST = 32, 10.0
 
-#: {"name", "kind": "number", "fill"} or {"name", "kind": "text", "levels"}
+#: {"name", "kind": "number", "fill"}: as it is, and a flag where it is missing (2 columns).
+#: {"name", "kind": "text", "levels"}: one-hot, rare texts all zeros, and a flag where it is missing.
+#: {"name", "kind": "standard", "mean", "scale"}: standardised, 0 where it is missing (1 column).
+#: {"name", "kind": "hashed", "width"}: +1 or -1 in one of so many columns, zeros where it is missing.
 Column = Mapping[str, Any]
 
 
@@ -36,8 +45,50 @@ def declare(names: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> list[d
     return declared
 
 
+def declare_linear(
+    kind: str, wanted: Mapping[str, str], columns: Mapping[str, NDArray[Any]], known: Sequence[str]
+) -> list[dict[str, Any]]:
+    """An encoding for linear models: `wanted` says how (auto, standardised, one_hot, hashed, hashed:64) by column.
+
+    Standardised columns come first. ColumnMissing, PolicyUnfit name `kind`, the policy.
+    """
+    declared: list[dict[str, Any]] = []
+    for name, how in wanted.items():
+        match = re.fullmatch(r"hashed(?::([0-9]+))?", how)
+        if match:
+            declared.append({"name": name, "kind": "hashed", "width": int(match[1] or _HASHED)})
+            continue
+        if name not in columns:
+            raise ColumnMissing(name, "feature", known)
+        (found,) = declare([name], columns)
+        numeric = found["kind"] == "number"
+        if how == "standardised" and not numeric:
+            raise PolicyUnfit(kind, f"features: {name}: standardised, a column without numbers", f"{name}: one_hot")
+        if how == "one_hot" or (how == "auto" and not numeric):
+            declared.append(_one_hot(name, columns) if numeric else found)
+            continue
+        numbers, finite = _numbers(columns[name])
+        mean, scale = float(numbers[finite].mean()), float(numbers[finite].std())
+        entry = {"name": name, "kind": "standard", "mean": _figure(mean), "scale": _figure(scale) if scale > 0 else 1.0}
+        declared.append(entry)
+    return sorted(declared, key=lambda column: column["kind"] != "standard")
+
+
+def _one_hot(name: str, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """A column of numbers by its frequent values."""
+    column = columns[name]
+    texts = np.empty(len(column), dtype=object)
+    texts[:] = [canonical(value) for value in column.tolist()]
+    return declare([name], {name: texts})[0]
+
+
+def _figure(value: float) -> float:
+    """Nine significant digits: the same on machines whose sums round differently."""
+    return float(f"{value:.9g}")
+
+
 class Encoder:
-    """Encodes batches as (rows, width) float32; a missing number is filled and flagged, a rare text is all zeros."""
+    """Encodes batches as (rows, width), and single rows alike."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = tuple(columns)
@@ -46,12 +97,84 @@ class Encoder:
             for column in columns
             if column["kind"] == "text"
         }
-        self.width = sum(2 if column["kind"] == "number" else len(column["levels"]) + 1 for column in columns)
+        self.width = sum(map(_width, columns))
+        self._names = [column["name"] for column in columns if column["kind"] == "standard"]
+        standard = [column for column in columns if column["kind"] == "standard"]
+        self._means = np.array([column["mean"] for column in standard])
+        self._scales = np.array([1.0 / column["scale"] for column in standard])
+        #: Single rows take a short way where the columns are in the order that `declare_linear` gives them.
+        self._rest: list[tuple[str, int, dict[str | None, int] | None, int]] | None = None
+        if [column["name"] for column in columns[: len(standard)]] == self._names:
+            self._rest = self._places(len(standard))
 
-    def encode(self, context: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.float32]:
-        matrix = np.zeros((rows, self.width), dtype=np.float32)
-        at = 0
-        for column in self._columns:
+    def _places(self, at: int) -> list[tuple[str, int, dict[str | None, int] | None, int]] | None:
+        """Each later column's name, where it begins, the places of its levels, or its width where it is hashed."""
+        found: list[tuple[str, int, dict[str | None, int] | None, int]] = []
+        for column in self._columns[at:]:
+            if column["kind"] == "number":
+                return None
+            levels: dict[str | None, int] | None = None
+            if column["kind"] == "text":
+                levels = {level: at + place for place, level in enumerate(column["levels"])}
+                levels[None] = at + len(levels)
+            found.append((column["name"], at, levels, column.get("width", 0)))
+            at += _width(column)
+        return found
+
+    def encode_one(self, context: Mapping[str, Any], row: NDArray[np.float64]) -> None:
+        """Encode one row into the first `width` numbers of `row`, zeros so far; the same numbers as `encode`."""
+        if self._rest is None:
+            self._encode_slowly(context, row)
+            return
+        count = len(self._names)
+        if count:
+            # Without a dtype: numpy would read numbers out of text.
+            values = np.array([*map(context.get, self._names)])
+            if values.dtype != np.float64 or values.ndim != 1:
+                self._encode_slowly(context, row)
+                return
+            values -= self._means
+            values *= self._scales
+            # One product mostly tells that all are near: no NaN, nothing beyond the farthest.
+            if not values.dot(values) < _FARTHEST**2 and not np.abs(values).max() <= _FARTHEST:
+                self._encode_slowly(context, row)
+                return
+            row[:count] = values
+        for name, start, levels, width in self._rest:
+            value = context.get(name)
+            text = value if type(value) is str else canonical(value)
+            if levels is not None:
+                place = levels.get(text)
+                if place is not None:
+                    row[place] = 1.0
+            elif text is not None:
+                code = crc32(text.encode("utf-8", "surrogatepass"))
+                row[start + (code >> 1) % width] = 1.0 if code & 1 else -1.0
+
+    def _encode_standard(self, context: Mapping[str, NDArray[Any]], matrix: NDArray[np.floating[Any]]) -> int:
+        """The leading standardised columns together, and how many they are: 0 where they need a look each."""
+        count = len(self._names) if self._rest is not None else 0
+        if not all(name in context and context[name].dtype.kind in "biuf" for name in self._names[:count]):
+            return 0
+        block = matrix[:, :count]
+        for place, name in enumerate(self._names[:count]):
+            np.subtract(context[name], self._means[place], out=block[:, place], dtype=np.float64, casting="unsafe")
+        block *= self._scales[:count]
+        if count and not (np.abs(block).max(initial=0.0) <= _FARTHEST):
+            block[:] = 0.0
+            return 0
+        return count
+
+    def _encode_slowly(self, context: Mapping[str, Any], row: NDArray[np.float64]) -> None:
+        columns = {column["name"]: column_of(context.get(column["name"])) for column in self._columns}
+        row[: self.width] = self.encode(columns, 1, np.float64)[0]
+
+    def encode(
+        self, context: Mapping[str, NDArray[Any]], rows: int, dtype: DTypeLike = np.float32
+    ) -> NDArray[np.floating[Any]]:
+        matrix = np.zeros((rows, self.width), dtype=dtype)
+        at = self._encode_standard(context, matrix)
+        for column in self._columns[at:]:
             name = column["name"]
             if column["kind"] == "number":
                 if name in context:
@@ -62,6 +185,18 @@ class Encoder:
                     matrix[:, at : at + 2] = column["fill"], 1.0
                 at += 2
                 continue
+            if column["kind"] == "standard":
+                if name in context:
+                    numbers, finite = _numbers(context[name])
+                    standard = (numbers - column["mean"]) * (1.0 / column["scale"])
+                    matrix[:, at] = np.where(finite, np.clip(standard, -_FARTHEST, _FARTHEST), 0.0)
+                at += 1
+                continue
+            if column["kind"] == "hashed":
+                if name in context:
+                    _hash_into(matrix[:, at : at + column["width"]], context[name])
+                at += column["width"]
+                continue
             segments = self._segments[name]
             cells = segments.find(context, rows)
             known = cells < segments.unknown
@@ -69,6 +204,24 @@ class Encoder:
             matrix[cells == segments.missing, at + segments.unknown] = 1.0
             at += segments.unknown + 1
         return matrix
+
+
+def _width(column: Column) -> int:
+    if column["kind"] == "text":
+        return len(column["levels"]) + 1
+    return {"number": 2, "standard": 1}.get(column["kind"]) or int(column["width"])
+
+
+def _hash_into(matrix: NDArray[Any], column: NDArray[Any]) -> None:
+    """Signed hashing (Weinberger et al. 2009): equal texts go to the same column, with the same sign."""
+    places: dict[str, int] = {}
+    for row, value in enumerate(column.tolist()):
+        text = value if type(value) is str else canonical(value)
+        if text is not None:
+            code = places.get(text)
+            if code is None:
+                code = places[text] = crc32(text.encode("utf-8", "surrogatepass"))
+            matrix[row, (code >> 1) % matrix.shape[1]] = 1.0 if code & 1 else -1.0
 
 
 def _numbers(column: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -1,0 +1,222 @@
+"""Bandits with context: the reward of each arm as a linear function of the encoded features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, Field
+
+from lepton_plugins.errors import PolicyUnfit
+from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.routing.policy import Candidate
+from lepton_selection.bandit import Bandit, BanditParams, Floats
+from lepton_selection.encoding import Encoder, declare_linear
+
+if TYPE_CHECKING:
+    from lepton_plugins.evaluation.paired import PairedPredictions
+
+#: The evidence before the first reward, in the deployment directory's policy/.
+FILE = "start.f64"
+#: Encoded features at most: each arm keeps their square.
+_WIDEST = 512
+#: Rows at once, so that an arm's product stays in the processor's cache.
+_ROWS = 512
+#: After so many updates the inverses are made anew: rounding adds up.
+_RENEW = 2000
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return {value: "auto"}
+    return dict.fromkeys(value, "auto") if isinstance(value, list | tuple) else value
+
+
+How = Annotated[str, Field(pattern=r"^(auto|standardised|one_hot|hashed(:[1-9][0-9]{0,2})?)$")]
+
+
+class LinearParams(BanditParams):
+    """Parameters of bandits with context."""
+
+    features: Annotated[
+        dict[str, How],
+        BeforeValidator(_listed),
+        Field(
+            min_length=1,
+            max_length=256,
+            description="Context columns, or how each is encoded: auto, standardised, one_hot, hashed, hashed:64.",
+        ),
+    ]
+    ridge: Annotated[float, Field(gt=0, le=1e6, description="Strength of the pull of all weights to zero.")] = 1.0
+
+
+class LinearBandit(Bandit):
+    """Ridge regression by arm: A = λI + Σ x xᵀ, b = Σ r x, θ = A⁻¹ b; x ends with a 1.
+
+    Sums: x xᵀ, r x and r², flat. One reward changes A⁻¹ by the formula of Sherman and Morrison (1950).
+    `λI` and the evidence at the start stay outside of the sums.
+    """
+
+    def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
+        content = document.document
+        self._encoder = Encoder(content["encoding"])
+        self._size = self._encoder.width + 1
+        self.width = self._size * (self._size + 1) + 1
+        super().__init__(document, files, arms, default)
+        params = self.params
+        assert isinstance(params, LinearParams)
+        start = np.frombuffer(files[FILE], dtype="<f8").reshape(-1, self._size)
+        order = [content["live"].index(self.arms[arm]) for arm in self._live] if content["live"] else [0]
+        self._first = params.ridge * np.eye(self._size) + params.prior * start[: self._size]
+        self._first_rewards = params.prior * start[self._size :][order]
+        self._blank = np.zeros(self._size)
+        self._blank[-1] = 1.0
+        self._updates = 0
+        self._single: NDArray[np.float32] | None = None
+        self.restore(np.zeros((len(self.arms), self.width)))
+
+    def _meaning(self) -> dict[str, Any]:
+        return {"sums": "linear", "encoding": self.document.document["encoding"], **super()._meaning()}
+
+    def _learned(self) -> Floats:
+        with self._lock:
+            return self._sums.copy()
+
+    # --- planning --------------------------------------------------------------------------
+
+    @classmethod
+    def needs(cls, params: BaseModel) -> tuple[str, ...]:
+        assert isinstance(params, LinearParams)
+        return tuple(params.features)
+
+    @classmethod
+    def _start(
+        cls, params: BanditParams, paired: PairedPredictions, live: Sequence[str]
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The encoding, and the mean of x xᵀ and of u x by arm over the evidence, u the utility on [0, 1]."""
+        assert isinstance(params, LinearParams)
+        kind = cls.__name__.lower()
+        encoding = declare_linear(kind, params.features, paired.columns, list(paired.columns))
+        encoder = Encoder(encoding)
+        if encoder.width > _WIDEST:
+            raise PolicyUnfit(kind, f"features that are encoded in {encoder.width} numbers", f"at most {_WIDEST}")
+        rows = paired.rows
+        x = np.hstack([encoder.encode(paired.columns, rows, np.float64), np.ones((rows, 1))])
+        utility = np.clip(paired.utility, 0.0, 1.0)
+        arms = [list(paired.versions).index(arm) for arm in live]
+        start = np.vstack([x.T @ x, (x.T @ utility[:, arms]).T]) / max(rows, 1)
+        # Nine digits: machines whose sums round differently make the same plan.
+        with np.errstate(divide="ignore"):
+            digits = np.where(start != 0, 10.0 ** (8 - np.floor(np.log10(np.abs(start)))), 1.0)
+        return {"encoding": encoding}, {FILE: (np.round(start * digits) / digits).astype("<f8").tobytes()}
+
+    # --- learning --------------------------------------------------------------------------
+
+    def contribution(self, context: Mapping[str, Any], reward: float, propensity: float) -> Floats:
+        size = self._size
+        x = self._blank.copy()
+        self._encoder.encode_one(context, x)
+        made = np.empty(self.width)
+        np.multiply(x[:, None], x, out=made[: size * size].reshape(size, size))
+        np.multiply(x, reward, out=made[size * size : -1])
+        made[-1] = reward * reward
+        return made
+
+    def learn(self, arm: int, contribution: Floats, weight: float) -> None:
+        size = self._size
+        place = self._place[arm]
+        # x ends with a 1: the last row of x xᵀ is x.
+        x = contribution[size * (size - 1) : size * size]
+        with self._lock:
+            self._sums[arm] += contribution if weight == 1.0 else weight * contribution
+            self._updates += 1
+            self._single = None
+            if self._updates >= _RENEW:
+                self._renew()
+                return
+            block = self._stack[place]
+            inverse = block[:size]
+            step = inverse.dot(x)
+            scale = weight / (1.0 + weight * step.dot(x))
+            inverse -= step[:, None] * (step * scale)
+            rewards = self._rewards[place]
+            rewards += weight * contribution[size * size : -1]
+            inverse.dot(rewards, out=block[size])
+
+    def restore(self, sums: Floats) -> None:
+        with self._lock:
+            self._sums = sums.copy()
+            self._renew()
+
+    def _renew(self) -> None:
+        """A⁻¹ and θ of all arms from the sums: `_stack` (arms, size + 1, size) has both."""
+        size = self._size
+        live = self._sums[self._live]
+        moments = self._first + live[:, : size * size].reshape(-1, size, size)
+        self._rewards = self._first_rewards + live[:, size * size : -1]
+        stack = np.empty((len(self._live), size + 1, size))
+        stack[:, :size] = np.linalg.inv(moments)
+        stack[:, size] = np.einsum("kij,kj->ki", stack[:, :size], self._rewards)
+        self._stack = stack
+        self._flat = stack.reshape(-1, size)
+        self._single = None
+        self._updates = 0
+
+    # --- serving ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _vectors(self, means: Floats, squares: Floats) -> Floats:
+        """Vectors (rows, live arms) by xᵀθ and xᵀA⁻¹x (rows, live arms), before the floor."""
+
+    def _moments_one(self, context: Mapping[str, Any]) -> tuple[Floats, Floats]:
+        """xᵀθ and xᵀA⁻¹x (live arms,) of one row."""
+        x = self._blank.copy()
+        self._encoder.encode_one(context, x)
+        with self._lock:
+            found = self._flat.dot(x)
+        found = found.reshape(-1, self._size + 1)
+        return found[:, -1], found[:, :-1].dot(x)
+
+    def _encoded(self, context: Mapping[str, NDArray[Any]], rows: int) -> Floats:
+        x = np.ones((rows, self._size))
+        x[:, :-1] = self._encoder.encode(context, rows, np.float64)
+        return x
+
+    def _moments(self, x: Floats, *, single: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
+        """xᵀθ and xᵀA⁻¹x (rows, live arms) of rows (rows, size), in single precision where that is enough."""
+        with self._lock:
+            stack: NDArray[Any] = self._halved() if single else self._stack.copy()
+        x = x.astype(stack.dtype, copy=False)
+        squares = np.empty((len(stack), len(x)), dtype=stack.dtype)
+        for start in range(0, len(x), _ROWS):
+            chunk = x[start : start + _ROWS]
+            for arm, block in enumerate(stack):
+                np.einsum("rd,rd->r", chunk @ block[:-1], chunk, out=squares[arm, start : start + _ROWS])
+        return x @ stack[:, -1].T, squares.T
+
+    def _halved(self) -> NDArray[np.float32]:
+        """`_stack` in single precision."""
+        if self._single is None:
+            self._single = self._stack.astype(np.float32)
+        return self._single
+
+    def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
+        means, squares = self._moments_one(context)
+        vector = self._whole(self._vectors(means[None, :], squares[None, :]))[0].tolist()
+        with self._lock:
+            rewards = self._sums[:, self._size**2 - 1].tolist()
+        found = []
+        for index, arm in enumerate(self.arms):
+            place = self._place.get(index)
+            if place is None:
+                reason, score = "a shadow is never chosen", None
+            else:
+                score = self._low + self._range * float(means[place])
+                spread = self._range * float(max(squares[place], 0.0)) ** 0.5
+                learned = f"{rewards[index]:.4g} rewards" if rewards[index] else "no reward yet"
+                reason = f"predicts {score:.4g}, {spread:.2g} unsure, {learned}"
+            found.append(Candidate(version=arm, score=score, propensity=vector[index], reason=reason))
+        return found

@@ -1,0 +1,49 @@
+"""`lints`: for each request each arm as often as it is probable to be the best, by a linear model of the features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.routing.policy import Batch, Choice, RowChoice, invert
+from lepton_selection.bandit import Floats, Wheel
+from lepton_selection.best_of import best_of
+from lepton_selection.linear import LinearBandit, LinearParams
+
+
+class LinTsParams(LinearParams):
+    """Parameters of `lints`."""
+
+    spread: Annotated[
+        float, Field(gt=0, le=100, description="Factor of the posterior's spread; ½ bounds the noise of [0, 1].")
+    ] = 0.5
+
+
+class LinTs(LinearBandit):
+    """Thompson sampling with N(xᵀθ, spread² xᵀA⁻¹x) (Agrawal, Goyal 2013), by P(best) in closed form (`best_of`)."""
+
+    Params: ClassVar[type[BaseModel]] = LinTsParams
+
+    def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
+        super().__init__(document, files, arms, default)
+        assert isinstance(self.params, LinTsParams)
+        self._spread = self.params.spread
+        self._reasons = ["as often as it is probable to be the best"] * len(self.arms)
+
+    def _vectors(self, means: Floats, squares: Floats) -> Floats:
+        return best_of(means, self._spread * np.sqrt(np.maximum(squares, 0.0)))
+
+    def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
+        means, squares = self._moments_one(context)
+        vector = self._whole(self._vectors(means[None, :], squares[None, :]))[0]
+        return Wheel(vector.tolist(), self._reasons).draw(draw)
+
+    def choose(self, batch: Batch) -> Choice:
+        means, squares = self._moments(self._encoded(batch.context, batch.rows))
+        vectors = self._whole(self._vectors(means, squares))
+        reasons = self._reasons[:1] * batch.rows
+        return Choice(invert(vectors, batch.draws), np.arange(batch.rows), vectors, reasons, [None] * batch.rows)
