@@ -44,7 +44,7 @@ def open_target(name: str) -> Target:
 
 
 def _options(target: Target, name: str, options: Mapping[str, Any]) -> Any:
-    known = target.Options.model_fields
+    known = [field.alias or name for name, field in target.Options.model_fields.items()]
     for option in options:
         if option not in known:
             raise InvalidInput(f"The target {name!r} has no option {option!r}.{nearest(option, known)}")

@@ -14,7 +14,8 @@ from lepton_plugins.records.plan import DeploymentPlan
 class Target(Protocol):
     """Renders a deployment directory. Two runs on the same input give the same bytes."""
 
-    #: The target's own options (`--option key=value`), strict.
+    #: The target's own options, strict. Each field is a flag of `lepton generate --target NAME`, its description
+    #: the flag's help; `--option field=value` says the same.
     Options: type[BaseModel]
 
     def render(self, plan: DeploymentPlan, directory: Path, to: Path, options: BaseModel) -> Sequence[Path]:

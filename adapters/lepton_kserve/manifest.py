@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import STANDARD
-from lepton_kserve.sources import storage_uri
+from lepton_kserve.sources import folders, storage_uri
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.records.plan import DeploymentPlan
 
@@ -25,37 +25,55 @@ STATE = "/var/lib/lepton"
 _SERVER_SIDE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
+#: What stays of the container that the router stands in for: how it is run, not what it runs.
+_YOURS = (
+    "env",
+    "envFrom",
+    "imagePullPolicy",
+    "lifecycle",
+    "resizePolicy",
+    "resources",
+    "securityContext",
+    "volumeMounts",
+)
+
 
 def inference_service(
-    plan: DeploymentPlan, name: str, image: str, plan_volume: Mapping[str, Any], mounts: Sequence[Any], o: KserveOptions
+    plan: DeploymentPlan,
+    name: str,
+    image: str,
+    plan_volume: Mapping[str, Any],
+    mounts: Sequence[Mapping[str, Any]],
+    o: KserveOptions,
 ) -> dict[str, Any]:
     """The manifest of a plan; what `o.manifest` holds stays unless the router needs it otherwise."""
-    mine = _yours(o)
+    mine = _yours(o.manifest)
     metadata = mine.setdefault("metadata", {})
     metadata["name"] = name
     if o.namespace is not None:
         metadata["namespace"] = o.namespace
-    annotations = metadata.setdefault("annotations", {})
+    annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     annotations.setdefault("serving.kserve.io/deploymentMode", "Standard")
     annotations |= {
         "lepton.plan": plan.digest,
+        "prometheus.io/path": "/metrics",
+        "prometheus.io/port": str(PORT),
+        "prometheus.io/scrape": "true",
         "prometheus.kserve.io/path": "/metrics",
         "prometheus.kserve.io/port": str(PORT),
         "serving.kserve.io/enable-prometheus-scraping": "true",
     }
-    predictor = mine.setdefault("spec", {}).setdefault("predictor", {})
+    spec = mine["spec"] = dict(mine.get("spec") or {})
+    predictor = spec["predictor"] = dict(spec.get("predictor") or {})
     replaced = _replaced(predictor)
-    predictor["storageUris"] = _storage(plan, o.models)
-    sidecars = [item for item in predictor.get("containers", []) if item.get("name") != CONTAINER]
-    container = _container(plan, name, image, mounts, o, replaced.get("resources"))
+    predictor["storageUris"] = _storage(plan, o.upload or o.models)
+    sidecars = [item for item in predictor.get("containers") or () if item.get("name") != CONTAINER]
+    container = _container(plan, name, image, mounts, o, metadata.get("namespace"), replaced)
     predictor["containers"] = [container, *sidecars]
     own = [dict(plan_volume), {"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
-    names = {volume["name"] for volume in own}
-    predictor["volumes"] = [*own, *(item for item in predictor.get("volumes", []) if item.get("name") not in names)]
+    predictor["volumes"] = _merged("name", predictor.get("volumes"), own)
     predictor.setdefault("automountServiceAccountToken", False)
-    security = predictor.setdefault("securityContext", {})
-    for key, value in _pod_security().items():
-        security.setdefault(key, value)
+    predictor["securityContext"] = _pod_security(predictor.get("securityContext") or {})
     if o.service_account is not None:
         predictor["serviceAccountName"] = o.service_account
     least = o.min_replicas if o.min_replicas is not None else predictor.get("minReplicas", _replicas(plan))
@@ -64,19 +82,34 @@ def inference_service(
     return mine
 
 
-def _yours(o: KserveOptions) -> dict[str, Any]:
+def namespace_of(o: KserveOptions) -> str | None:
+    """The option's, else that of your manifest."""
+    found = o.namespace or (_yours(o.manifest).get("metadata") or {}).get("namespace")
+    return None if found is None else str(found)
+
+
+def name_of(plan: DeploymentPlan, o: KserveOptions) -> str:
+    """The option's, else that of your manifest, else the model's."""
+    return str(o.name or (_yours(o.manifest).get("metadata") or {}).get("name") or plan.model)
+
+
+def _yours(manifest: Path | None) -> dict[str, Any]:
     """The user's manifest without what a cluster adds, or an empty InferenceService."""
     import yaml
 
-    if o.manifest is None:
+    if manifest is None:
         return {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
     try:
-        content = yaml.safe_load(o.manifest.read_text(encoding="utf-8"))
+        content = yaml.safe_load(manifest.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidInput(f"{o.manifest}: can't be read as YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict) or content.get("kind") != "InferenceService":
-        raise InvalidInput(f"{o.manifest}: expected one manifest of the kind InferenceService.")
-    mine = copy.deepcopy(content)
+        raise InvalidInput(f"--from {manifest}: can't be read as YAML: {str(error).splitlines()[0]}") from None
+    found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    if found != "InferenceService":
+        raise InvalidInput(f"--from {manifest}: found {found}, expected one manifest of the kind InferenceService.")
+    if content.get("apiVersion") != "serving.kserve.io/v1beta1":
+        version = content.get("apiVersion")
+        raise InvalidInput(f"--from {manifest}: found apiVersion {version}, expected serving.kserve.io/v1beta1.")
+    mine: dict[str, Any] = content
     mine.pop("status", None)
     metadata = mine.get("metadata") or {}
     for key in _SERVER_SIDE:
@@ -86,7 +119,7 @@ def _yours(o: KserveOptions) -> dict[str, Any]:
 
 
 def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
-    """Take out what the router stands in for; returns it."""
+    """Take out what the router stands in for; returns what of it stays."""
     found: dict[str, Any] = {}
     for kind in STANDARD:
         found |= predictor.pop(kind, None) or {}
@@ -94,61 +127,78 @@ def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
         if container.get("name") == CONTAINER:
             found |= container
     predictor.pop("storageUris", None)
-    return found
+    return {key: found[key] for key in _YOURS if found.get(key)}
 
 
 def _storage(plan: DeploymentPlan, models: str | None) -> list[dict[str, str]]:
-    folders = {arm.artifact_digest.removeprefix("sha256:"): arm for arm in plan.arms}
-    uris = ((folder, storage_uri(arm, folder, models)) for folder, arm in sorted(folders.items()))
-    return [{"uri": uri, "mountPath": f"{MODELS}/{folder}"} for folder, uri in uris]
+    return [
+        {"uri": storage_uri(arm, folder, models), "mountPath": f"{MODELS}/{folder}"}
+        for folder, arm in folders(plan).items()
+    ]
 
 
 def _container(
-    plan: DeploymentPlan, name: str, image: str, mounts: Sequence[Any], o: KserveOptions, resources: Any
+    plan: DeploymentPlan,
+    name: str,
+    image: str,
+    mounts: Sequence[Mapping[str, Any]],
+    o: KserveOptions,
+    namespace: str | None,
+    yours: Mapping[str, Any],
 ) -> dict[str, Any]:
     service = f"{name}-predictor"
-    hosts = [service, *([f"{service}.{o.namespace}", f"{service}.{o.namespace}.svc"] if o.namespace else [])]
+    hosts = [service, *([f"{service}.{namespace}", f"{service}.{namespace}.svc"] if namespace else [])]
     arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT), "--decisions", f"file://{STATE}/decisions"]
-    container: dict[str, Any] = {
+    writable = [{"name": "state", "mountPath": STATE}, {"name": "tmp", "mountPath": "/tmp"}]
+    return {
+        **yours,
         "name": CONTAINER,
         "image": image,
         "command": ["python", "-m", "lepton_kserve.predictor"],
         "args": [*arguments, *(part for host in hosts for part in ("--allowed-host", host))],
+        "env": _merged("name", yours.get("env"), [_token(name, o.token_secret)]),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
         "startupProbe": _probe("/v2/health/ready", period=2, failures=150),
-        "resources": _resources(plan, o, resources),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            *mounts,
-            {"name": "state", "mountPath": STATE},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
+        "resources": _resources(plan, o, yours.get("resources")),
+        "securityContext": {**(yours.get("securityContext") or {}), **_CONTAINER_SECURITY},
+        "volumeMounts": _merged("mountPath", yours.get("volumeMounts"), [*mounts, *writable]),
     }
-    if o.token_secret is not None:
-        secret = {"secretKeyRef": {"name": o.token_secret, "key": "token"}}
-        container["env"] = [{"name": "LEPTON_TOKEN", "valueFrom": secret}]
-    return container
+
+
+def _merged(key: str, yours: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The router's items, then those of yours that have another `key`."""
+    taken = {item[key] for item in own}
+    return [dict(item) for item in own] + [item for item in yours or () if item.get(key) not in taken]
+
+
+def _token(name: str, secret: str | None) -> dict[str, Any]:
+    """From a Secret: the one that is named must be there, the one by the service's own name may be."""
+    reference: dict[str, Any] = {"name": secret or f"{name}-token", "key": "token"}
+    if secret is None:
+        reference["optional"] = True
+    return {"name": "LEPTON_TOKEN", "valueFrom": {"secretKeyRef": reference}}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": PORT}, "periodSeconds": period, "failureThreshold": failures}
 
 
-def _pod_security() -> dict[str, Any]:
-    """Pod Security "restricted"; the group lets the process write to its volumes."""
-    return {
-        "fsGroup": USER,
-        "runAsGroup": USER,
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+_CONTAINER_SECURITY: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def _pod_security(yours: Mapping[str, Any]) -> dict[str, Any]:
+    """Pod Security "restricted"; the group lets the process write to its volumes. A user of yours stays, but root."""
+    ours = {"fsGroup": USER, "runAsGroup": USER, "runAsUser": USER}
+    kept = {key: value for key, value in yours.items() if not (key == "runAsUser" and value == 0)}
+    return {**ours, **kept, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def _replicas(plan: DeploymentPlan) -> int:

@@ -24,6 +24,7 @@ STANDARD = (
 _MODE = "serving.kserve.io/deploymentMode"
 _SCALER = "serving.kserve.io/autoscalerClass"
 _STANDARD_MODES = ("Standard", "RawDeployment")
+_SCALERS = ("hpa", "keda", "external", "none")
 _HPA_METRICS = ("cpu", "memory")
 
 
@@ -106,7 +107,7 @@ def _is_pvc(item: Mapping[str, Any]) -> bool:
 def no_python_path(manifest: Manifest) -> Iterator[str]:
     for name, component in _components(manifest):
         own = [component[kind] for kind in STANDARD if component.get(kind)]
-        for container in [*(component.get("containers") or ()), *own]:
+        for container in [*(component.get("initContainers") or ()), *(component.get("containers") or ()), *own]:
             if any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ()):
                 yield f"spec.{name}: found the environment variable PYTHONPATH, which KServe blocks; expected none"
 
@@ -122,6 +123,11 @@ def concurrency_is_not_negative(manifest: Manifest) -> Iterator[str]:
     for name, component in _components(manifest):
         if (found := component.get("containerConcurrency", 0)) < 0:
             yield f"spec.{name}.containerConcurrency: found {found}, expected 0 or more"
+
+
+def the_scaler_is_known(manifest: Manifest) -> Iterator[str]:
+    if (found := _annotation(manifest, _SCALER, "hpa")) not in _SCALERS:
+        yield f"metadata.annotations: found {_SCALER} {found!r}, expected one of {', '.join(_SCALERS)}"
 
 
 def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
@@ -178,6 +184,7 @@ RULES: tuple[Rule, ...] = (
     no_python_path,
     replicas_are_ordered,
     concurrency_is_not_negative,
+    the_scaler_is_known,
     the_scaler_knows_the_metric,
     keda_takes_no_scale_metric,
     canaries_are_named,

@@ -14,6 +14,7 @@ from lepton_plugins.cli.opening import deployment, deployment_directory, open_re
 from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.planning import Model
 from lepton_plugins.cli.registering import pairs
+from lepton_plugins.cli.target_flags import TargetCommand
 from lepton_plugins.cli.terminal import terminal
 
 _PANEL = "Deployment"
@@ -24,8 +25,9 @@ Source = Annotated[
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (pull, generate, serve):
-        app.command(rich_help_panel=_PANEL)(command)
+    app.command(rich_help_panel=_PANEL)(pull)
+    app.command(rich_help_panel=_PANEL, cls=TargetCommand)(generate)
+    app.command(rich_help_panel=_PANEL)(serve)
 
 
 def pull(
@@ -51,15 +53,16 @@ def generate(
     target: Annotated[str, typer.Option(metavar="T", help="What it is rendered for, such as bentoml or kserve.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="An empty directory, or a new one.")],
     option: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="An option of the target; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="K=V", help="An option of the target; each is a flag too: see --target T --help."),
     ] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Render a plan for a target: the same input gives the same files.
 
-    `lepton plugins` lists the targets that are installed.
+    `lepton plugins` lists the targets that are installed, `lepton generate --target T --help` one's options.
 
-    Example: lepton generate flights --target kserve --to manifests --option namespace=models
+    Example: lepton generate flights --target kserve --to manifests --namespace models
     """
     from lepton_plugins.generate import generate as render
     from lepton_plugins.generate import open_target
@@ -77,8 +80,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address, or path of a Unix socket; 0.0.0.0 for all.")] = "127.0.0.1",
     decisions: Annotated[
         str,
-        typer.Option(metavar="URI|none", help="Where decisions and feedback are kept, such as file:///var/lib/lepton."),
+        typer.Option(metavar="URI|none", help="Where decisions go: jsonl:DIR, parquet:DIR or http://… (CloudEvents)."),
     ] = "lepton-decisions",
+    no_context: Annotated[
+        bool, typer.Option("--no-context", help="Log decisions without the columns they were made by.")
+    ] = False,
     state: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="With NAME: keep what was pulled here (default: a temporary one)."),
@@ -89,6 +95,7 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A further name by which admin routes may be reached.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer, each with its own models.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
@@ -102,7 +109,7 @@ def serve(
 
     With NAME it follows the registry: a promotion, a rollback or a pin takes effect within seconds.
 
-    Example: lepton serve flights --port 8080 --decisions file:///var/lib/lepton/flights
+    Example: lepton serve flights --port 8080 --decisions parquet:/var/lib/lepton/flights
     """
     from lepton_plugins.serving.run import serve as run
     from lepton_plugins.serving.settings import ServingSettings, token_from
@@ -112,6 +119,8 @@ def serve(
         token=token_from(os.environ, token_file),
         allowed_hosts=tuple(allowed_host or ()),
         decisions=None if decisions == "none" else decisions,
+        log_context=not no_context,
+        workers=workers,
         threads=threads,
         grpc_port=grpc_port,
         certificate=certificate,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from lepton_plugins.errors.base import LeptonError
+from lepton_plugins.errors.base import LeptonError, nearest
 
 
 class RequirementsConflict(LeptonError):
@@ -52,9 +52,36 @@ class SourceNotPullable(LeptonError):
         scheme = address.partition(":")[0][:40] if ":" in address else "a local path"
         super().__init__(
             f"Version {version}: its files are at an address that a cluster can't pull from (found {scheme}; expected "
-            "s3, gs, pvc, hdfs, hf, oci or Azure's https, without a password). Copy them where it can: "
-            "lepton pull NAME --to DIR, then DIR/models to, say, s3://bucket/models, and add "
-            "--option models=s3://bucket/models"
+            "s3, gs, pvc, hdfs, hf, oci or Azure's https, without a password). Let them be copied where it can: "
+            "--upload s3://bucket/models, or --upload pvc://claim/models --mount DIR. If they are there already as "
+            "`lepton pull` lays them out: --models s3://bucket/models"
+        )
+
+
+class ClaimNotMounted(LeptonError):
+    """An upload into a PersistentVolumeClaim from where it isn't mounted."""
+
+    code = "claim_not_mounted"
+
+    def __init__(self, address: str, mount: object) -> None:
+        claim, _, folder = address.removeprefix("pvc://").partition("/")
+        found = "no --mount" if mount is None else f"--mount {mount}, which is no folder"
+        super().__init__(
+            f"--upload {address}: a claim is written to where it is mounted (found {found}). In a pod or notebook that "
+            f"mounts {claim!r}: --mount DIR. From elsewhere: lepton pull NAME --to deployment; kubectl cp "
+            f"deployment/models POD:MOUNT/{folder or 'models'}, with a pod that mounts it; then --models {address}"
+        )
+
+
+class UploadFailed(LeptonError):
+    """Files that could not be copied to a storage."""
+
+    code = "upload_failed"
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"Nothing was rendered: copying to {address} failed: {reason}. Check the address, and that you may write "
+            "there."
         )
 
 
@@ -76,4 +103,37 @@ class PlanTooLargeForTarget(LeptonError):
         super().__init__(
             f"The plan and its policy's files have {size:,} bytes; {target} carries at most {limit:,}. "
             "Plan with fewer segments or a smaller policy."
+        )
+
+
+class ConfigKeyUnknown(LeptonError):
+    """A key that what reads the configuration would drop without a word."""
+
+    code = "config_key_unknown"
+
+    def __init__(self, what: str, key: str, known: Iterable[str]) -> None:
+        super().__init__(f"{what} has no key {key!r}; it would be dropped without a word.{nearest(key, known)}")
+
+
+class BentoModelMissing(LeptonError):
+    """A version whose files are neither beside the plan nor in BentoML's model store."""
+
+    code = "bento_model_missing"
+
+    def __init__(self, version: str, tag: str) -> None:
+        super().__init__(
+            f"Version {version}: its files are neither in the deployment directory nor, as {tag}, in BentoML's model "
+            f"store. Put them there: bentoml models pull {tag}, or run lepton generate again."
+        )
+
+
+class BentoModelChanged(LeptonError):
+    """A model in BentoML's store whose files aren't those that its name says."""
+
+    code = "bento_model_changed"
+
+    def __init__(self, tag: str, found: str) -> None:
+        super().__init__(
+            f"BentoML's model {tag} was changed: its files have the digest {found[:19]}…, expected the one that its "
+            f"version says. Remove it, and build again: bentoml models delete {tag}"
         )

@@ -83,6 +83,7 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
         "kind": "InferenceService",
         "metadata": {
             "name": "old",
+            "namespace": "airports",
             "uid": "1-2-3",
             "labels": {"team": "airports"},
             "annotations": {"serving.kserve.io/deploymentMode": "Knative", "mine": "kept"},
@@ -97,14 +98,18 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
                     "modelFormat": {"name": "sklearn"},
                     "storageUri": "s3://bucket/old",
                     "resources": {"limits": {"cpu": "3"}},
+                    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+                    "args": ["--workers=2"],
                 },
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "volumes": [{"name": "certificates", "configMap": {"name": "certificates"}}],
             },
             "transformer": {"containers": [{"name": "prepare", "image": "prepare:1"}]},
         },
         "status": {"url": "http://old"},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "manifest": str(tmp_path / "mine.yaml")})
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "from": str(tmp_path / "mine.yaml")})
     manifest = yaml.safe_load((tmp_path / "to" / "inferenceservice.yaml").read_text())
     check(manifest)
     metadata, spec = manifest["metadata"], manifest["spec"]
@@ -117,9 +122,41 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
     predictor = spec["predictor"]
     assert predictor["serviceAccountName"] == "reader"
     assert predictor["nodeSelector"] == {"disk": "ssd"}
+    assert predictor["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert [volume["name"] for volume in predictor["volumes"]] == ["plan", "state", "tmp", "certificates"]
+    assert (metadata["name"], metadata["namespace"]) == ("old", "airports")
     assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
     assert "model" not in predictor
-    assert predictor["containers"][0]["resources"] == {"limits": {"cpu": "3"}}
+    container = predictor["containers"][0]
+    assert container["resources"] == {"limits": {"cpu": "3"}}
+    assert [variable["name"] for variable in container["env"]] == ["LEPTON_TOKEN", "HTTPS_PROXY"]
+    assert "--workers=2" not in container["args"]
+    assert "old-predictor.airports.svc" in container["args"]
+
+    again = tmp_path / "to" / "inferenceservice.yaml"
+    generate(deployment, "kserve", tmp_path / "again", {**MODELS, "from": str(again)})
+    assert (tmp_path / "again" / "inferenceservice.yaml").read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("kind: Deployment", "found Deployment"),
+        ("[1, 2]", "found list"),
+        ("a: [", "can't be read as YAML"),
+        ("{apiVersion: serving.kserve.io/v1alpha2, kind: InferenceService}", "apiVersion serving.kserve.io/v1alpha2"),
+    ],
+)
+def test_another_file_than_a_manifest_is_refused(content: str, found: str, deployment: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(InvalidInput, match=found):
+        generate(deployment, "kserve", tmp_path / "to", {**MODELS, "from": str(tmp_path / "mine.yaml")})
+
+
+def test_a_token_is_taken_from_a_secret_where_there_is_one(deployment: Path, tmp_path: Path) -> None:
+    generate(deployment, "kserve", tmp_path / "to", MODELS)
+    (container,) = _manifest(tmp_path / "to")["spec"]["predictor"]["containers"]
+    assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "line-token", "key": "token", "optional": True}
 
 
 def test_a_manifest_that_kserve_would_refuse_is_not_written(deployment: Path, tmp_path: Path) -> None:
@@ -129,10 +166,11 @@ def test_a_manifest_that_kserve_would_refuse_is_not_written(deployment: Path, tm
 
 
 def test_a_source_that_a_cluster_cannot_pull_says_what_to_do(deployment: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceNotPullable, match="--option models="):
+    with pytest.raises(SourceNotPullable, match="--upload s3://bucket/models"):
         generate(deployment, "kserve", tmp_path / "to", {})
-    with pytest.raises(InvalidInput, match="name="):
-        generate(deployment, "kserve", tmp_path / "to", {**MODELS, "name": "Flights_Model"})
+    for name in ("Flights_Model", "a" * 54):
+        with pytest.raises(InvalidInput, match="--name"):
+            generate(deployment, "kserve", tmp_path / "to", {**MODELS, "name": name})
 
 
 @pytest.mark.parametrize(
@@ -204,6 +242,10 @@ def test_the_predictors_process_answers_v1_and_v2(
         np.testing.assert_allclose(by_v2.outputs[0].as_numpy().ravel(), expected, atol=1e-6)
         np.testing.assert_allclose(by_v1["predictions"], expected, atol=1e-6)
     assert any((tmp_path / "state").rglob("*")), "decisions are kept"
+
+
+def _manifest(rendered: Path) -> Any:
+    return yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
 
 
 def _mounted(rendered: Path, deployment: Path, tmp_path: Path) -> Path:

@@ -201,7 +201,7 @@ def test_main_returns_an_exit_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "options"), [("mlflow", []), ("bentoml", []), ("kserve", ["--option", "models=s3://bucket/models"])]
+    ("target", "options"), [("mlflow", []), ("bentoml", []), ("kserve", ["--models", "s3://bucket/models"])]
 )
 def test_generate_lists_the_files_that_it_wrote(
     target: str, options: list[str], lepton: Callable[..., Any], tmp_path: Path
