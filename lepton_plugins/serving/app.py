@@ -33,9 +33,10 @@ from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.call import Answer, Call
-from lepton_plugins.serving.exposition import COLLECTOR
+from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
+from lepton_plugins.serving.metrics import Metrics
 from lepton_plugins.serving.pointer import deployment_of
 from lepton_plugins.serving.reload import PointerWatch
 from lepton_plugins.serving.routes import ROUTES, Route
@@ -60,20 +61,21 @@ class ServingApp(Starlette):
     """Serves a deployment directory, or the revision that a state directory's pointer names.
 
     HTTP requests go straight to `answer`; Starlette keeps the lifespan, and runs the requests where a
-    host (BentoML) has added middleware.
+    host (BentoML) has added middleware. `counts` is the directory in which several workers count; this one
+    is number `worker`.
     """
 
-    def __init__(self, source: Path, settings: ServingSettings) -> None:
+    def __init__(self, source: Path, settings: ServingSettings, *, counts: Path | None = None, worker: int = 0) -> None:
         super().__init__(routes=[Mount("/", app=self.answer)], lifespan=lambda _: self._lifespan())
         self.source = source
         self.settings = settings
-        self.serving = ServerState(settings)
+        self.serving = ServerState(settings, metrics=Metrics(counts, worker))
         self.served: Served | None = None
         self.failure: Exception | None = None
         """Why start-up failed, for whoever runs the server."""
         self.grpc: GrpcService | None = None
         self._access = Access(settings)
-        self._lanes = Lanes(settings.workers, settings.limits.queued)
+        self._lanes = Lanes(settings.call_threads, settings.limits.queued)
         self._exact: dict[tuple[str, str], Match] = {}
         self.short_urls: dict[bytes, Match] = {}
         """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
@@ -83,7 +85,7 @@ class ServingApp(Starlette):
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
-        watch: asyncio.Task[None] | None = None
+        tasks: list[asyncio.Task[None]] = []
         try:
             directory, revision = deployment_of(self.source)
             if self.settings.decisions is not None:
@@ -101,13 +103,21 @@ class ServingApp(Starlette):
             pointer = PointerWatch(
                 self.source, revision, self.settings.poll, self.serving.reload, partial(self._replace, loop)
             )
-            watch = asyncio.create_task(pointer.run())
+            tasks.append(asyncio.create_task(pointer.run()))
+        if self.serving.metrics.shared:
+            tasks.append(asyncio.create_task(self._publish()))
         try:
             yield
         finally:
-            if watch is not None:
-                watch.cancel()
+            for task in tasks:
+                task.cancel()
             await self._stop()
+
+    async def _publish(self) -> None:
+        """Keep what other workers show of this one up to date."""
+        while self.served is not None:
+            publish(self.serving, self.served)
+            await asyncio.sleep(self.settings.poll)
 
     async def _start_grpc(self, port: int) -> GrpcService:
         if find_spec("grpc") is None:
@@ -126,6 +136,9 @@ class ServingApp(Starlette):
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
         served, self.served = self.served, None
+        if served is not None:
+            publish(self.serving, served)
+            self.serving.metrics.show({})
         await asyncio.to_thread(self._lanes.close)
         if served is not None:
             await asyncio.to_thread(served.router.close)
@@ -150,7 +163,7 @@ class ServingApp(Starlette):
         self.serving.reload.swaps += 1
         self.serving.reload.succeeded()
         self._lanes.forget()
-        task = asyncio.create_task(_retire(old))
+        task = asyncio.create_task(_retire(self.serving, old))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -362,10 +375,11 @@ async def _send(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _retire(served: Served) -> None:
+async def _retire(state: ServerState, served: Served) -> None:
     """Close a replaced router when its last request is answered."""
     while served.active:
         await asyncio.sleep(0.05)
+    publish_router(state, served)
     await asyncio.to_thread(served.router.close)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Any
 
 import msgspec
 
 from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
 from lepton_plugins.records.decision import Feedback
+from lepton_plugins.routing.store import FeedbackReceipt
 from lepton_plugins.serving.call import NOSNIFF, Answer, Call, json_answer
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.served import Served
@@ -28,6 +30,9 @@ class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
 _FEEDBACK = msgspec.json.Decoder(FeedbackItem | list[FeedbackItem])
 _EXPLAIN = msgspec.json.Decoder(ExplainRequest)
 
+#: A decision that another worker has just made may not be written yet: seconds until it is looked for again.
+_OTHERS_WRITE = (0.1, 0.4)
+
 
 def feedback(served: Served, call: Call) -> Answer:
     """One item or a list; the receipt counts what was stored and names the decisions that nobody knows."""
@@ -40,9 +45,17 @@ def feedback(served: Served, call: Call) -> Answer:
             raise RequestInvalid(f"Item {index} says nothing", field="reward", expected="a reward or a label")
     if served.state.log is None:
         raise FeedbackUnavailable
-    receipt = served.router.feedback(
-        [Feedback(decision=item.decision, reward=item.reward, label=item.label, time=item.time) for item in items]
-    )
+    given_back = [
+        Feedback(decision=item.decision, reward=item.reward, label=item.label, time=item.time) for item in items
+    ]
+    receipt = served.router.feedback(given_back)
+    for pause in _OTHERS_WRITE if served.state.metrics.shared else ():
+        if not receipt.unknown:
+            break
+        sleep(pause)
+        unknown = set(receipt.unknown)
+        later = served.router.feedback([item for item in given_back if item.decision in unknown])
+        receipt = FeedbackReceipt(receipt.stored + later.stored, receipt.duplicates + later.duplicates, later.unknown)
     served.state.metrics.count_feedback(served.model, receipt)
     return json_answer({"stored": receipt.stored, "duplicates": receipt.duplicates, "unknown": list(receipt.unknown)})
 

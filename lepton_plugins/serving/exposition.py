@@ -1,14 +1,15 @@
-"""What prometheus-client's default registry is told of the servers in this process."""
+"""What prometheus-client's default registry is told of the servers in this process, and of their workers."""
 
 from __future__ import annotations
 
 import platform
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lepton_plugins import __version__
-from lepton_plugins.serving.metrics import BOUNDS
+from lepton_plugins.serving.counts import Key
+from lepton_plugins.serving.metrics import BOUNDS, together
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -16,23 +17,66 @@ if TYPE_CHECKING:
     from lepton_plugins.serving.served import Served
     from lepton_plugins.serving.state import ServerState
 
-#: Counters by name: what they count, their labels, and the attribute of Metrics that holds them.
-_COUNTERS = (
-    (
+#: Counters by family: their name, what they count, their labels.
+_COUNTERS = {
+    "requests": (
         "lepton_requests",
         "Prediction requests by the version that answered (mixed: several), its role and the HTTP status.",
         ("model", "version", "role", "code"),
-        "requests",
     ),
-    ("lepton_rows", "Rows answered.", ("model", "version", "role"), "rows"),
-    (
+    "rows": ("lepton_rows", "Rows answered.", ("model", "version", "role")),
+    "fallbacks": (
         "lepton_fallback_rows",
         "Rows that another version answered than the chosen one, by cause.",
         ("model", "version", "cause"),
-        "fallbacks",
     ),
-    ("lepton_feedback", "Feedback by what became of it.", ("model", "result"), "feedback"),
-)
+    "feedback": ("lepton_feedback", "Feedback by what became of it.", ("model", "result")),
+    "dropped": ("lepton_decision_log_dropped", "Decisions that the log's full queue dropped.", ("model",)),
+    "reloads": ("lepton_reloads", "New plans by what became of them.", ("model", "result")),
+    "shadow_rows": ("lepton_shadow_rows", "Rows that a shadow answered too.", ("model", "version")),
+    "shadow_dropped": (
+        "lepton_shadow_dropped",
+        "Batches that a shadow's full queue dropped.",
+        ("model", "version"),
+    ),
+    "missing": ("lepton_policy_missing", "Rows that lacked what the policy looks for.", ("model", "name")),
+}
+
+_GAUGES = {
+    "in_flight": ("lepton_requests_in_flight", "Requests being answered.", ("model",)),
+    "loaded_at": ("lepton_plan_loaded_timestamp_seconds", "When it was loaded.", ("model",)),
+    "workers": ("lepton_workers", "Processes by the plan that they answer with.", ("model", "digest")),
+}
+
+
+def publish(state: ServerState, served: Served) -> None:
+    """Bring the counts that a router, a log and the reloading keep to the server's own, where all workers see them."""
+    model = served.model
+    publish_router(state, served)
+    kept: dict[Key, float] = {
+        ("dropped", model): state.log.dropped if state.log is not None else 0,
+        ("reloads", model, "swapped"): state.reload.swaps,
+        ("reloads", model, "failed"): state.reload.failures,
+    }
+    state.metrics.note(kept, state.published)
+    state.metrics.show(
+        {
+            ("in_flight", model): state.metrics.in_flight,
+            ("loaded_at", model): state.reload.loaded_at,
+            ("workers", model, served.plan.digest): 1,
+        }
+    )
+
+
+def publish_router(state: ServerState, served: Served) -> None:
+    """The part of `publish` that a replaced router has, too."""
+    model = served.model
+    router: dict[Key, float] = {("missing", model, name): rows for name, rows in dict(served.router.missing).items()}
+    for version, shadow in dict(served.router.counters.shadows).items():
+        router["shadow_rows", model, version] = shadow.compared
+        router["shadow_agreed", model, version] = shadow.agreed
+        router["shadow_dropped", model, version] = shadow.dropped
+    state.metrics.note(router, served.published)
 
 
 class Collector:
@@ -58,27 +102,40 @@ class Collector:
         return []
 
     def collect(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
         servers = list(self._servers.values())
-        for name, text, labels, attribute in _COUNTERS:
-            yield _counter(name, text, labels, [getattr(state.metrics, attribute) for state, _ in servers])
-        yield _durations([state for state, _ in servers])
-        yield from _gauges(servers)
+        for state, served in servers:
+            publish(state, served)
+        total = together(state.metrics.total() for state, _ in servers)
+        families: defaultdict[str, dict[Key, float]] = defaultdict(dict)
+        for (family, *labels), value in sorted(total.items()):
+            families[family][tuple(labels)] = value
+        for family, (name, text, names) in _COUNTERS.items():
+            yield _filled(CounterMetricFamily(name, text, labels=names), families[family])
+        yield _durations(families["duration"], families["duration_sum"])
+        in_use = {labels: value for labels, value in families["workers"].items() if value}
+        for family, (name, text, names) in _GAUGES.items():
+            numbers = in_use if family == "workers" else families[family]
+            yield _filled(GaugeMetricFamily(name, text, labels=names), numbers)
+        agreed = {
+            labels: families["shadow_agreed"].get(labels, 0.0) / rows
+            for labels, rows in families["shadow_rows"].items()
+            if rows
+        }
+        agreement = ("lepton_shadow_agreement_ratio", "Rows on which the shadow agreed.")
+        yield _filled(GaugeMetricFamily(*agreement, labels=("model", "version")), agreed)
+        yield from _plans([served for _, served in servers])
 
 
-def _counter(name: str, text: str, labels: Sequence[str], sources: Iterable[Mapping[Any, int]]) -> Metric:
-    from prometheus_client.metrics_core import CounterMetricFamily
-
-    total: Counter[tuple[str, ...]] = Counter()
-    for source in sources:
-        for key, value in dict(source).items():
-            total[tuple(map(str, key))] += value
-    family = CounterMetricFamily(name, text, labels=labels)
-    for label_values, value in sorted(total.items()):
-        family.add_metric(label_values, value)
-    return family
+def _filled(family: Any, numbers: dict[Key, float]) -> Metric:
+    for labels, value in numbers.items():
+        family.add_metric(labels, value)
+    filled: Metric = family
+    return filled
 
 
-def _durations(states: Sequence[ServerState]) -> Metric:
+def _durations(counts: dict[Key, float], sums: dict[Key, float]) -> Metric:
     from prometheus_client.metrics_core import HistogramMetricFamily
 
     family = HistogramMetricFamily(
@@ -86,64 +143,31 @@ def _durations(states: Sequence[ServerState]) -> Metric:
         "Time to answer a prediction request, its body's arrival included.",
         labels=["model"],
     )
-    for model in sorted({model for state in states for model in state.metrics.durations}):
-        counts = [state.metrics.durations[model] for state in states if model in state.metrics.durations]
+    for (model,), seconds in sums.items():
         buckets: list[Any] = []
-        below = 0
-        for bound, *numbers in zip((*map(str, BOUNDS), "+Inf"), *counts, strict=True):
-            below += sum(numbers)
+        below = 0.0
+        for bound in (*map(str, BOUNDS), "+Inf"):
+            below += counts.get((model, bound), 0.0)
             buckets.append((bound, below))
-        family.add_metric([model], buckets, sum(state.metrics.duration_sum.get(model, 0.0) for state in states))
+        family.add_metric([model], buckets, seconds)
     return family
 
 
-def _gauges(servers: Sequence[tuple[ServerState, Served]]) -> Iterator[Metric]:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+def _plans(served: Sequence[Served]) -> Iterator[Metric]:
+    from prometheus_client.metrics_core import GaugeMetricFamily
 
     weights = GaugeMetricFamily(
         "lepton_version_weight_ratio", "The plan's expected share of the traffic.", labels=["model", "version", "role"]
     )
     plans = GaugeMetricFamily("lepton_plan_info", "The plan that answers.", labels=["model", "digest", "policy"])
-    loaded = GaugeMetricFamily("lepton_plan_loaded_timestamp_seconds", "When it was loaded.", labels=["model"])
-    in_flight = GaugeMetricFamily("lepton_requests_in_flight", "Requests being answered.", labels=["model"])
-    dropped = CounterMetricFamily(
-        "lepton_decision_log_dropped", "Decisions that the log's full queue dropped.", labels=["model"]
-    )
-    reloads = CounterMetricFamily("lepton_reloads", "New plans by what became of them.", labels=["model", "result"])
-    agreement = GaugeMetricFamily(
-        "lepton_shadow_agreement_ratio", "Rows on which the shadow agreed.", labels=["model", "version"]
-    )
-    shadow_rows = CounterMetricFamily(
-        "lepton_shadow_rows", "Rows that a shadow answered too.", labels=["model", "version"]
-    )
-    shadow_dropped = CounterMetricFamily(
-        "lepton_shadow_dropped", "Batches that a shadow's full queue dropped.", labels=["model", "version"]
-    )
-    missing = CounterMetricFamily(
-        "lepton_policy_missing", "Rows that lacked what the policy looks for.", labels=["model", "name"]
-    )
     build = GaugeMetricFamily("lepton_build_info", "What runs here.", labels=["version", "python"])
     build.add_metric([__version__, platform.python_version()], 1)
-    for state, served in servers:
-        model = [served.model]
-        for arm in served.plan.arms:
-            role = "champion" if arm.version == served.plan.default else "challenger"
-            weights.add_metric([*model, arm.version, role], arm.share)
-        for version, shadow in dict(served.router.counters.shadows).items():
-            if shadow.agreement is not None:
-                agreement.add_metric([*model, version], shadow.agreement)
-            shadow_rows.add_metric([*model, version], shadow.compared)
-            shadow_dropped.add_metric([*model, version], shadow.dropped)
-        for name, rows in dict(served.router.missing).items():
-            missing.add_metric([*model, name], rows)
-        plans.add_metric([*model, served.plan.digest, served.plan.policy.kind], 1)
-        loaded.add_metric(model, state.reload.loaded_at)
-        in_flight.add_metric(model, state.metrics.in_flight)
-        dropped.add_metric(model, state.log.dropped if state.log is not None else 0)
-        reloads.add_metric([*model, "swapped"], state.reload.swaps)
-        reloads.add_metric([*model, "failed"], state.reload.failures)
-    yield from (agreement, shadow_rows, shadow_dropped, missing, weights, plans)
-    yield from (loaded, in_flight, dropped, reloads, build)
+    for one in served:
+        for arm in one.plan.arms:
+            role = "champion" if arm.version == one.plan.default else "challenger"
+            weights.add_metric([one.model, arm.version, role], arm.share)
+        plans.add_metric([one.model, one.plan.digest, one.plan.policy.kind], 1)
+    yield from (weights, plans, build)
 
 
 #: One for the process: the default registry refuses a name twice.

@@ -74,8 +74,11 @@ class GrpcService:
         """Listen where HTTP does; AddressTaken where the port is in use."""
         # Beside a Unix socket: as local as that is.
         host = "127.0.0.1" if settings.host.startswith("/") else settings.host
-        # Several processes on one port would share it silently.
-        options = [("grpc.max_receive_message_length", settings.limits.body), ("grpc.so_reuseport", 0)]
+        # Without workers several processes on one port would share it silently.
+        options = [
+            ("grpc.max_receive_message_length", settings.limits.body),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
+        ]
         server = grpc.aio.server(options=options)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(

@@ -62,9 +62,9 @@ class Lanes:
     raises Overloaded.
     """
 
-    def __init__(self, workers: int, queued: int) -> None:
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="lepton-call")
-        self._capacity = workers + queued
+    def __init__(self, threads: int, queued: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lepton-call")
+        self._capacity = threads + queued
         self._waiting = 0
         self._expected: dict[object, Expectation] = {}
 

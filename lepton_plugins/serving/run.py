@@ -1,4 +1,4 @@
-"""Running the data plane with uvicorn: one process, one line when it is ready, a graceful end."""
+"""Running the data plane with uvicorn: one line when it is ready, a graceful end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from types import FrameType
 
 import uvicorn
 
-from lepton_plugins.errors import AddressTaken
+from lepton_plugins.errors import AddressTaken, WorkersUnavailable
+from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.serving.app import ServingApp
 from lepton_plugins.serving.follower import Follow, Follower
-from lepton_plugins.serving.pointer import read_pointer
+from lepton_plugins.serving.pointer import deployment_of, read_pointer
 from lepton_plugins.serving.protocol import BoundedProtocol
 from lepton_plugins.serving.settings import ServingSettings
 
@@ -44,19 +45,34 @@ def serve(
     to date from the registry. `ready` gets the one line that says what is served where (default: printed
     on standard output). AddressTaken if the port is in use; a directory that can't be served raises its
     own error. Port 0 takes a free one; a `host` that begins with a slash is the path of a Unix socket,
-    which its owner and group may use.
+    which its owner and group may use. With `settings.workers` several processes answer there.
     """
     settings = (settings or ServingSettings()).model_copy(update={"host": host})
+    if settings.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise WorkersUnavailable(settings.workers)
     listener = _listen(host, port)
+    grpc_port: socket.socket | None = None
     follower = Follower(follow, source) if follow is not None else None
     try:
         if follower is not None:
             follower.start()
             if read_pointer(source) is None:
                 follower.wait_for_plan(_FIRST_PLAN)
-        _run(ServingApp(source, settings), listener, settings, ready or _print_line)
+        if settings.workers == 1:
+            run_app(ServingApp(source, settings), listener, ready or _print_line)
+            return
+        from lepton_plugins.serving.workers import Workers
+
+        directory, _ = deployment_of(source)
+        DeploymentDirectory.open(directory)  # What is wrong with it is told once, not by each worker.
+        if settings.grpc_port is not None:
+            grpc_port = _reserve(settings.host, settings.grpc_port)
+            settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
+        Workers(source.absolute(), settings, listener, _DRAIN).run(ready or _print_line)
     finally:
         listener.close()
+        if grpc_port is not None:
+            grpc_port.close()
         if host.startswith("/"):
             Path(host).unlink(missing_ok=True)
         if follower is not None:
@@ -81,6 +97,23 @@ def _listen(host: str, port: int) -> socket.socket:
         raise AddressTaken(host, port, error.strerror or str(error)) from None
     listener.setblocking(False)
     return listener
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A port for gRPC, whose servers bind it themselves: held as long as the workers come and go."""
+    host = "127.0.0.1" if host.startswith("/") else host
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)  # Fails where anybody listens, also one who would share.
+            address = (host, probe.getsockname()[1])
+        reserved = socket.socket(family, socket.SOCK_STREAM)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(address)
+    except OSError as error:
+        reason = f"the gRPC port is in use or can't be bound ({error.strerror or error})"
+        raise AddressTaken(host, port, reason) from None
+    return reserved
 
 
 def _listen_locally(path: str) -> socket.socket:
@@ -109,7 +142,10 @@ def _mode(path: str) -> int:
         return 0
 
 
-def _run(app: ServingApp, listener: socket.socket, settings: ServingSettings, ready: Callable[[str], None]) -> None:
+def run_app(app: ServingApp, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    """Serve on a bound socket in this process until it is told to end; what can't be loaded raises its error."""
+    settings = app.settings
+
     class Protocol(BoundedProtocol):
         header_limit = settings.limits.header
         time_limit = settings.limits.body_time

@@ -11,6 +11,7 @@ from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.call import JSON_HEADERS, Call, Headers
+from lepton_plugins.serving.counts import Key
 from lepton_plugins.serving.reader import InputReader
 from lepton_plugins.serving.reply import MIXED, Reply
 from lepton_plugins.serving.state import ServerState
@@ -44,6 +45,8 @@ class Served:
             (name.removeprefix(HEADER).encode(), name) for name in plan.signature.input_names if name.startswith(HEADER)
         ]
         self.active = 0
+        self.published: dict[Key, float] = {}
+        """What the metrics know of the router's own counts."""
 
     def check_model(self, name: str) -> None:
         if name != self.model:

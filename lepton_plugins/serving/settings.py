@@ -46,7 +46,9 @@ class ServingSettings(Record):
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
     threads: int | None = Field(default=None, gt=0)
     """Threads that one arm may use for one call; None: the backend's choice."""
-    workers: int = Field(default=64, gt=0)
+    workers: int = Field(default=1, gt=0)
+    """Processes that answer on the same address."""
+    call_threads: int = Field(default=64, gt=0)
     """Threads for calls that are too long for the event loop; those of one version are answered together."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks at a state directory's pointer."""
@@ -64,6 +66,9 @@ class ServingSettings(Record):
         if self.key is not None and self.certificate is None:
             raise InvalidInput("Found a key for TLS without a certificate: give both.")
         return self
+
+    def with_token(self, token: str) -> ServingSettings:
+        return self.model_copy(update={"token": SecretStr(token)})
 
     @property
     def loopback(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lepton_plugins.routing.store import DecisionLog
+from lepton_plugins.serving.counts import Key
 from lepton_plugins.serving.metrics import Metrics
 from lepton_plugins.serving.settings import ServingSettings
 
@@ -44,3 +45,5 @@ class ServerState:
     log: DecisionLog | None = None
     metrics: Metrics = field(default_factory=Metrics)
     reload: ReloadStatus = field(default_factory=ReloadStatus)
+    published: dict[Key, float] = field(default_factory=dict)
+    """What the metrics know of the log's and the reloading's own counts."""

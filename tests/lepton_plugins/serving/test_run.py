@@ -118,7 +118,7 @@ def test_too_many_at_once_are_told_to_come_back(deployment, start_server, tmp_pa
             assert response.json()["code"] == "overloaded"
             assert response.headers["retry-after"] == "1"
 
-    with start_server(deployment.path, tmp_path, limits=limits, workers=1) as server:
+    with start_server(deployment.path, tmp_path, limits=limits, call_threads=1) as server:
         threads = [threading.Thread(target=ask, args=(server.url,)) for _ in range(8)]
         for thread in threads:
             thread.start()
