@@ -42,14 +42,15 @@ def versions_listing(versions: Sequence[ModelVersion]) -> Listing[ModelVersion]:
 
 
 def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationReport]:
-    """Reports with their leading metrics, latency and size; a failed one says why."""
+    """Reports with their leading metrics, latency and size; of a failed one, the stage that it failed at."""
     leading = _leading_metrics(reports)
     columns: list[Column[EvaluationReport]] = [
         Column("version", lambda report: f"{report.version} ({report.label})" if report.label else report.version),
         *(Column(name, _metric_cell(name), figures=True) for name in leading),
-        Column("p50", lambda report: f"{report.latency[0].p50_ms:.2g} ms" if report.latency else None, figures=True),
+        Column("p50", lambda report: _milliseconds(report.latency[0].p50_ms) if report.latency else None, figures=True),
         Column("size", lambda report: size(report.resources.artifact_bytes), figures=True),
-        Column("failed", lambda report: f"{report.failure.stage}: {report.failure.reason}" if report.failure else None),
+        # Why is a sentence or more: it would leave the figures no room. The command says it below the table.
+        Column("failed to", lambda report: report.failure.stage if report.failure else None),
     ]
     return Listing(reports, columns, empty="No version has a report.")
 
@@ -70,6 +71,10 @@ def activations_listing(activations: Sequence[Activation]) -> Listing[Activation
 def short_digest(digest: str | None) -> str | None:
     """Enough of a digest to tell it from others, as people write it."""
     return None if digest is None else digest.removeprefix("sha256:")[:12]
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.2g} ms" if value < 10 else f"{value:.0f} ms"
 
 
 def size(value: float | None) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lepton_mlflow.backend_formats import BARE, StoredFormat
 from lepton_mlflow.backend_results import Result, interpret
-from lepton_plugins.errors import OutputUnavailable, RequestInvalid
+from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing import outputs
@@ -35,7 +35,17 @@ def load_directory(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
             return EstimatorModel(raw, mlmodel.signature)
     import mlflow.pyfunc
 
-    return PyfuncModel(mlflow.pyfunc.load_model(str(mlmodel.path)), mlmodel.signature)
+    try:
+        return PyfuncModel(mlflow.pyfunc.load_model(str(mlmodel.path)), mlmodel.signature)
+    except AttributeError as error:
+        # What `torch.save(model.state_dict())` writes is told from a model by nothing but loading it.
+        if stored.flavor == "pytorch" and isinstance(error.obj, dict):
+            raise ModelFilesInvalid(
+                mlmodel.path,
+                "it holds weights without their module (a state_dict). Register a whole model: "
+                "`torch.jit.save(torch.jit.script(model), FILE)`, or `torch.save(model, FILE)`",
+            ) from None
+        raise
 
 
 def load_bare(file: Path) -> LoadedModel:
