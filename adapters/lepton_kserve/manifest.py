@@ -149,6 +149,8 @@ def _container(
     service = f"{name}-predictor"
     hosts = [service, *([f"{service}.{namespace}", f"{service}.{namespace}.svc"] if namespace else [])]
     arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT), "--decisions", f"file://{STATE}/decisions"]
+    if name != plan.model:
+        arguments += ["--alias", name]  # Transformers and graphs call the model as the InferenceService.
     writable = [{"name": "state", "mountPath": STATE}, {"name": "tmp", "mountPath": "/tmp"}]
     return {
         **yours,

@@ -21,12 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--decisions")
     parser.add_argument("--allowed-host", action="append", default=[])
+    parser.add_argument("--alias", action="append", default=[], help="a further name of the model")
     given = parser.parse_args(arguments)
     try:
         settings = ServingSettings(
             host=given.host,
             token=token_from(os.environ),
             allowed_hosts=tuple(given.allowed_host),
+            aliases=tuple(given.alias),
             decisions=given.decisions,
         )
         serve(given.deployment, given.host, given.port, settings=settings)

@@ -30,7 +30,7 @@ _LONGEST_NAME = 63 - len("-predictor")
 class KserveTarget:
     """Renders `inferenceservice.yaml`, `plan.yaml`, `kustomization.yaml` and `image/`.
 
-    The predictor serves the model under the plan's own name; the InferenceService may have another.
+    The predictor answers to the plan's model's name, and to the InferenceService's where that is another.
     """
 
     Options: type[BaseModel] = KserveOptions

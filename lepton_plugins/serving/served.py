@@ -49,7 +49,7 @@ class Served:
         """What the metrics know of the router's own counts."""
 
     def check_model(self, name: str) -> None:
-        if name != self.model:
+        if name != self.model and name not in self.state.settings.aliases:
             raise ModelNotFound(name, [self.model])
 
     def version_of(self, name: str) -> str:

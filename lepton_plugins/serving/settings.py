@@ -40,10 +40,14 @@ class ServingSettings(Record):
     token: SecretStr | None = None
     allowed_hosts: tuple[str, ...] = ()
     """Names by which admin routes may be reached, beside localhost and `host`."""
+    aliases: tuple[str, ...] = ()
+    """Further names that requests may call the model by."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of the Open Inference Protocol over gRPC on the same host; 0 takes a free one, None: not served."""
     decisions: str | None = None
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
+    log_context: bool = True
+    """Whether the decision log has the columns that decisions were made by."""
     threads: int | None = Field(default=None, gt=0)
     """Threads that one arm may use for one call; None: the backend's choice."""
     workers: int = Field(default=1, gt=0)

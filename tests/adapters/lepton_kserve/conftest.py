@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rendered(deployment: Path) -> Path:
     to = deployment.parent / "rendered"
-    generate(deployment, "kserve", to, {"models": MODELS, "namespace": "ml", "token_secret": "line-token"})
+    generate(
+        deployment, "kserve", to, {"models": MODELS, "name": "late", "namespace": "ml", "token_secret": "line-token"}
+    )
     return to
 
 
@@ -67,3 +71,27 @@ def rendered(deployment: Path) -> Path:
 def manifest(rendered: Path) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
     return found
+
+
+#: As a kubelet starts a "restricted" container: another user than root, no capabilities, nothing writable but a volume.
+_CONTAINED = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,bind,ro /
+shift
+exec unshare --user --map-user=1000 --map-group=1000 -- setpriv --no-new-privs --inh-caps=-all "$@"
+"""
+
+
+@pytest.fixture
+def contained() -> Callable[[Path], list[str]]:
+    """What to put before a command so that only a folder is writable to it; skips where a machine has no namespaces."""
+
+    def before(writable: Path) -> list[str]:
+        prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _CONTAINED, "sh", str(writable)]
+        there = shutil.which("unshare") is not None and shutil.which("setpriv") is not None
+        if not there or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
+            pytest.skip("this machine lets nobody make a read-only root (unshare --user --mount)")
+        return prefix
+
+    return before

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,29 @@ def test_the_predictors_process_answers_v1_and_v2(
     rendered: Path, deployment: Path, bare_environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The container's own command on the pod's mounts, where nothing of Lepton is installed."""
+    _answers_v1_and_v2([], rendered, deployment, bare_environment, tmp_path, monkeypatch)
+
+
+def test_the_predictor_runs_as_a_restricted_container(
+    contained: Any, rendered: Path, deployment: Path, bare_environment: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Read-only root, a user other than root, no capabilities: only the state's volume is writable."""
+    (tmp_path / "state").mkdir()
+    before = contained(tmp_path / "state")
+    probe = subprocess.run([*before, "sh", "-c", "id -u; touch here"], cwd=tmp_path, capture_output=True, check=False)
+    assert probe.stdout == b"1000\n"
+    assert b"Read-only file system" in probe.stderr
+    _answers_v1_and_v2(before, rendered, deployment, bare_environment, tmp_path, monkeypatch)
+
+
+def _answers_v1_and_v2(
+    before: list[str],
+    rendered: Path,
+    deployment: Path,
+    bare_environment: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pod = _mounted(rendered, deployment, tmp_path)
     (container,) = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())["spec"]["predictor"]["containers"]
     with socket.socket() as probe:
@@ -204,7 +228,7 @@ def test_the_predictors_process_answers_v1_and_v2(
         port = str(probe.getsockname()[1])
     places = {"python": bare_environment.python, "/mnt": str(pod), "8080": port}
     places["file:///var/lib/lepton/decisions"] = f"file://{tmp_path}/state/decisions"
-    command = [places.get(part, part) for part in [*container["command"], *container["args"]]]
+    command = [*before, *(places.get(part, part) for part in [*container["command"], *container["args"]])]
     # In the image a line in site-packages leads to the packages; the environment stands in for it.
     env = {"PYTHONPATH": str(rendered / "image" / "packages"), "LEPTON_TOKEN": "a-token-of-the-secret"}
     url = f"http://127.0.0.1:{port}"
@@ -220,10 +244,14 @@ def test_the_predictors_process_answers_v1_and_v2(
         instances = [{"x": value, "unit": unit} for value, unit in zip(x, "abcd", strict=True)]
         predict = httpx.post(f"{url}/v1/models/line:predict", json={"instances": instances}, timeout=30).json()
         np.testing.assert_allclose(predict["predictions"], expected, atol=1e-6)
-        host = {"host": f"line-predictor.ml:{port}"}
+        host = {"host": f"late-predictor.ml:{port}"}
         assert httpx.get(f"{url}/lepton/plan", headers=host).status_code == 401
         told = httpx.get(f"{url}/lepton/plan", headers=host | {"authorization": "Bearer a-token-of-the-secret"})
         assert told.status_code == 200
+        by_service = httpx.post(f"{url}/v1/models/late:predict", json={"instances": instances}, timeout=30)
+        np.testing.assert_allclose(by_service.json()["predictions"], expected, atol=1e-6)
+        assert httpx.get(f"{url}/v2/models/late/ready").status_code == 200
+        assert httpx.get(f"{url}/v2/models/other/ready").status_code == 404
         assert "lepton_requests_total" in httpx.get(url + "/metrics").text
 
         monkeypatch.setattr(sys, "argv", ["kserve"])  # Importing it parses the command line.
@@ -254,5 +282,5 @@ def _mounted(rendered: Path, deployment: Path, tmp_path: Path) -> Path:
     pod = tmp_path / "mnt"
     shutil.copytree(deployment / "models", pod / "models")
     (pod / "plan.json").write_text(config["data"]["plan.json"])
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state").mkdir(exist_ok=True)
     return pod
