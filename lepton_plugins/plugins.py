@@ -171,9 +171,12 @@ class Plugins:
         self.offer(family, name)
         return self._family(family)[name][1]
 
-    def by_scheme(self, family: str, uri: str) -> Offer:
-        """The registry or store whose schemes hold the URI's; a bare path has the scheme `file`."""
-        offers = self.offers(family)
+    def by_scheme(self, family: str, uri: str, *, holds: str = "decisions") -> Offer:
+        """The registry or store whose schemes hold the URI's; a bare path has the scheme `file`.
+
+        Of stores those that hold `decisions`, or learning `state`.
+        """
+        offers = {name: o for name, o in self.offers(family).items() if getattr(o, "holds", holds) == holds}
         schemes = {known for offer in offers.values() for known in getattr(offer, "schemes", ())}
         head, colon, _ = uri.partition(":")
         # `parquet:log` is a path relative to the folder that one is in.

@@ -96,14 +96,14 @@ class JsonLinesDecisionLog:
         self._writer.append(block)
 
     def feedback(self, items: Sequence[Feedback]) -> FeedbackReceipt:
-        stored = duplicates = 0
+        duplicates = 0
         unknown: list[str] = []
         self._own()
         self._writer.drain()
         with self._lock, _exclusive(self.directory / "feedback.lock"):
             self._index.catch_up()
             lines = bytearray()
-            seen: set[str] = set()
+            seen: dict[str, Decision] = {}
             for item in items:
                 if item.decision in seen or self._index.has_feedback(item.decision):
                     duplicates += 1
@@ -111,12 +111,11 @@ class JsonLinesDecisionLog:
                     unknown.append(item.decision)
                 else:
                     lines += encode_feedback(item, decision, time())
-                    seen.add(item.decision)
-                    stored += 1
+                    seen[item.decision] = decision
             if lines:
                 self._feedback.write(bytes(lines))
                 self._index.catch_up()
-        return FeedbackReceipt(stored, duplicates, unknown)
+        return FeedbackReceipt(len(seen), duplicates, unknown, decisions=seen)
 
     def flush(self) -> None:
         self._own()

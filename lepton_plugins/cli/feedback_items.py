@@ -52,7 +52,8 @@ def send(to: str, items: Sequence[Feedback]) -> dict[str, Any]:
     from lepton_plugins.routing.store import open_log
 
     with closing(open_log(to)) as log:
-        stored, duplicates, unknown = log.feedback(items)
+        receipt = log.feedback(items)
+        stored, duplicates, unknown = receipt.stored, receipt.duplicates, receipt.unknown
     return {"stored": stored, "duplicates": duplicates, "unknown": list(unknown)}
 
 

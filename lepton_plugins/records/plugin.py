@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
@@ -95,8 +95,13 @@ class TargetOffer(Offer):
 
 
 class StoreOffer(Offer):
-    """Where decisions and learning state are kept, by URI scheme. Target: callable(uri) -> a DecisionLog."""
+    """Where decisions or learning state are kept, by URI scheme.
+
+    Target: callable(uri) -> a lepton_plugins.routing.store.DecisionLog, or for learning state a
+    lepton_plugins.routing.learning_state.StateStore.
+    """
 
     schemes: tuple[str, ...]
+    holds: Literal["decisions", "state"] = "decisions"
     reader: ImportString | None = None
     """What reads such a log: callable(uri) -> lepton_plugins.routing.store.LogReader. None: it can't be read back."""

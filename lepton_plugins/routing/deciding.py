@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import ContextNotLogged, Forbidden, VersionNotFound
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.inputs import fit_column
-from lepton_plugins.routing.policy import Batch, Consulted, RowChoice, SelectionPolicy, settled
+from lepton_plugins.routing.policy import Batch, Consulted, RowChoice, SelectionPolicy, invert, settled
 from lepton_plugins.routing.slots import Slots, explored_arm, explored_arms, holdout_rows, in_holdout
-from lepton_plugins.routing.store import plain
+from lepton_plugins.routing.store import DecisionBlock, plain
 
 HOLDOUT = "holdout"
 EXPLORE = "explore"
@@ -160,6 +160,11 @@ class Decider:
             self._around(decided)
         return decided
 
+    def redrawn(self, block: DecisionBlock) -> NDArray[np.intp]:
+        """The arms at the logged draws of the logged vectors, shape (rows,): what a policy that learns chose."""
+        vectors = np.maximum(self.unmixed(block.vectors), 0.0)
+        return self.around(invert(vectors[block.cells], block.draws), block.draws)
+
     def settle(self, decided: Decided, made: Consulted, rows: NDArray[np.intp] | None) -> None:
         """Put in what the policy made of several arms' answers, for all rows or these."""
         choice = settled(made, len(self.versions))
@@ -230,6 +235,19 @@ class Decider:
                 decided.vectors = np.concatenate([decided.vectors, vectors])
                 decided.reasons = decided.reasons + [reason] * cells
                 decided.segments = decided.segments + segments
+
+    def around(self, arms: NDArray[np.intp], draws: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """What holdout and exploring make of the arms that the policy chose at these draws."""
+        explored = explored_arms(draws, self._explore, len(self._explored))
+        arms = np.where(explored >= 0, np.asarray(self._explored)[explored], arms)
+        return np.where(holdout_rows(draws, self._holdout), self.default, arms)
+
+    def unmixed(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The policy's own vectors, of which `_mixed` made these; rounding aside."""
+        own = vectors.copy()
+        own[:, self.default] -= self._holdout
+        own = own / (1.0 - self._holdout)
+        return (own - self._explore * self._uniform) / (1.0 - self._explore)
 
     def _mixed(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         mixed = (1.0 - self._explore) * vectors + self._explore * self._uniform if self._explore else vectors

@@ -36,6 +36,8 @@ class Explanation(Record):
     draw: int
     slot: int
     """Which of the 65,536 slots the draw falls into."""
+    state: str | None = None
+    """Revision of what the policy learned."""
     propensity: tuple[float, ...]
     stack: tuple[Step, ...]
     candidates: tuple[Candidate, ...]
@@ -55,6 +57,7 @@ def explanation(plan: DeploymentPlan, decision: Decision, candidates: Sequence[C
         key=decision.key,
         draw=decision.draw,
         slot=decision.draw >> 48,
+        state=decision.state,
         propensity=decision.propensity,
         stack=_stack(plan, decision),
         candidates=tuple(c.model_copy(update={"label": labels[c.version]}) for c in candidates),

@@ -44,14 +44,3 @@ class LearningPolicy(SelectionPolicy):
     @abstractmethod
     def restore(self, sums: NDArray[np.float64]) -> None:
         """Choose from now on by these sums alone, shape (arms, width)."""
-
-    @property
-    def state(self) -> str | None:
-        """The revision of what was learned, for the decisions; whoever trains the policy sets it."""
-        return self._state
-
-    @state.setter
-    def state(self, revision: str | None) -> None:
-        self._state = revision
-
-    _state: str | None = None

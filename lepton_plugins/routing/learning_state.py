@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,12 +103,5 @@ def open_state(uri: str) -> StateStore:
     """The store of learning state at `uri`, by the plugin that handles its scheme (`redis://host:6379/0`, a path)."""
     from lepton_plugins.plugins import plugins
 
-    opened: StateStore = plugins().by_scheme("state", uri).load()(uri)
+    opened: StateStore = plugins().by_scheme("store", uri, holds="state").load()(uri)
     return opened
-
-
-def sums_of(values: Mapping[str, Any]) -> dict[str, Sums]:
-    """Sums from a plain mapping key → (era, bytes of little-endian doubles)."""
-    return {
-        key: Sums(int(era), np.frombuffer(raw, dtype="<f8").astype(np.float64)) for key, (era, raw) in values.items()
-    }

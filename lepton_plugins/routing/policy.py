@@ -150,7 +150,7 @@ class NoParams(Record):
 
 
 class SelectionPolicy:
-    """Base of selection policies. Thread-safe and picklable: after `__init__` nothing changes.
+    """Base of selection policies. Thread-safe and picklable: after `__init__` nothing changes, but what is learned.
 
     `arms` are the plan's versions in order; `default` is the default arm's index.
     """
@@ -160,6 +160,12 @@ class SelectionPolicy:
 
     #: Whether the choice depends on the arms' answers: then `consult` is asked after `choose`.
     consults: ClassVar[bool] = False
+
+    #: Whether rewards change the choice: then it is a `learning.LearningPolicy`.
+    learns: ClassVar[bool] = False
+
+    #: The revision of what was learned, as the router has told it.
+    state: str | None = None
 
     #: Rows so far in which something that the policy looks for was missing, by its name.
     missing: Mapping[str, int] = {}

@@ -24,6 +24,8 @@ from lepton_plugins.routing.deciding import Decided, Decider
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
+from lepton_plugins.routing.learning import LearningPolicy
+from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
 from lepton_plugins.routing.loaded_arm import LoadedArm, take
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
@@ -33,6 +35,7 @@ from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.shadow import Shadows
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
+from lepton_plugins.routing.training import Training
 
 __all__ = ["Explanation", "Prediction", "Router"]
 
@@ -55,6 +58,7 @@ class Router:
         *,
         log: DecisionLog | None = None,
         log_context: bool = True,
+        state: StateStore | None = None,
         threads: int | None = None,
     ) -> None:
         plan = directory.plan
@@ -64,6 +68,7 @@ class Router:
         self.log = log
         self._directory = directory.path
         self._log_context = log_context
+        self._state = state
         self._threads = threads
         self._digest = plan.digest
         self._decider = Decider(plan, policy)
@@ -89,6 +94,10 @@ class Router:
         self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]
         for index in self._indices:
             index.setflags(write=False)
+        self._training: Training | None = None
+        if isinstance(policy, LearningPolicy):
+            store = PROCESS_STATE if state is None else state
+            self._training = Training(plan, policy, store, self.classes, readable=self._view is None)
 
     @classmethod
     def load(
@@ -97,12 +106,14 @@ class Router:
         *,
         log: DecisionLog | None = None,
         log_context: bool = True,
+        state: StateStore | None = None,
         threads: int | None = None,
         models: ModelCache | None = None,
     ) -> Router:
         """The router of a deployment directory; every digest is checked.
 
-        `log` gets every decision, without its context where `log_context` is false.
+        `log` gets every decision, without its context where `log_context` is false. `state` keeps what a policy
+        learns, by default this process: it goes on where another router of the same versions left off.
         `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
         the process's own: a router that follows another one loads only the versions that differ.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
@@ -114,7 +125,7 @@ class Router:
         keys = [ModelKey(arm.artifact_digest, arm.backend, arm.trust, threads) for arm in plan.arms]
         loaded = load_models(opened, keys, cache, threads)
         try:
-            router = cls(opened, policy, loaded, log=log, log_context=log_context, threads=threads)
+            router = cls(opened, policy, loaded, log=log, log_context=log_context, state=state, threads=threads)
         except BaseException:
             for key in keys:
                 cache.release(key)
@@ -200,9 +211,11 @@ class Router:
             False,
             None if cause is None else [cause],
             self.plan.around.shadow if shadowed else (),
-            None,
+            decider.policy.state,
             self.plan.model,
         )
+        if self._training is not None:
+            self._training.ledger.remember(block, values)
         if self.log is not None:
             self.log.append(block if self._view is None else self._view(block))
         return Prediction(values, block, self.classes)
@@ -231,6 +244,8 @@ class Router:
             self.counters.add(holdout=decided.held)
         shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
         block = self._block(request, decided, context, answer, forced is not None, shadowed)
+        if self._training is not None:
+            self._training.ledger.remember(block, answer.values)
         if self.log is not None:
             self.log.append(block if self._view is None else self._view(block))
         return Prediction(answer.values, block, self.classes)
@@ -278,6 +293,7 @@ class Router:
             forced=forced,
             fallback=answer.causes,
             shadows=self.plan.around.shadow if shadowed else (),
+            state=self._decider.policy.state,
             model=self.plan.model,
             consulted=self._consults and not forced,
         )
@@ -316,6 +332,7 @@ class Router:
             served=self._versions[choice.arm],
             propensity=tuple(choice.vector),
             draw=draw,
+            state=decider.policy.state,
             reason=choice.reason,
         )
 
@@ -330,7 +347,10 @@ class Router:
         return key
 
     def replay(self, block: DecisionBlock) -> NDArray[np.intp]:
-        """The arms that this plan's policy chooses for logged rows: the logged ones, where it has no state."""
+        """The arms that this plan's policy chooses for logged rows: the logged ones.
+
+        A policy that learns chose by a state that is gone: its logged vectors are drawn from again.
+        """
         if block.plan != self._digest:
             raise RequestInvalid(f"Found decisions of the plan {block.plan[:19]}…", expected=f"{self._digest[:19]}…")
         if block.forced:
@@ -340,24 +360,36 @@ class Router:
                 f"Found decisions of the policy {self.plan.policy.kind}, which chooses by what versions answer",
                 expected="the rows themselves: predict them again",
             )
+        if self._decider.policy.learns:
+            return self._decider.redrawn(block)
         return self._decider.replay(block.context, block.draws).arms
 
     # --- feedback, life --------------------------------------------------------------------
 
     def feedback(self, items: Iterable[Feedback | Mapping[str, Any]]) -> FeedbackReceipt:
-        """Store what became of decisions; FeedbackUnavailable without a decision log."""
-        if self.log is None:
+        """Store what became of decisions, and learn from it where the policy does.
+
+        FeedbackUnavailable without a decision log, unless the policy learns; RewardInvalid, LabelInvalid where it
+        can't learn from an item: then nothing is stored.
+        """
+        if self.log is None and self._training is None:
             raise FeedbackUnavailable
         try:
             given = [item if isinstance(item, Feedback) else Feedback.model_validate(dict(item)) for item in items]
         except ValidationError as error:
             raise RequestInvalid(f"Found feedback that can't be read: {validation_lines(error)}") from None
-        return self.log.feedback(given)
+        if self._training is None:
+            assert self.log is not None
+            return self.log.feedback(given)
+        self._training.check(given)
+        return self._training.feedback(given, self.log.feedback(given) if self.log is not None else None)
 
     def settle(self) -> None:
-        """Until the shadows have compared everything so far and the log has written it."""
+        """Until the shadows have compared everything so far, and log and store have what they are to keep."""
         if self._shadows is not None:
             self._shadows.wait()
+        if self._training is not None:
+            self._training.settle()
         if self.log is not None:
             self.log.flush()
 
@@ -366,6 +398,8 @@ class Router:
         self._answerer.close()
         if self._shadows is not None:
             self._shadows.close()
+        if self._training is not None:
+            self._training.close()
         self._release()
 
     def __enter__(self) -> Router:
@@ -375,7 +409,7 @@ class Router:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._directory), self.log, self._log_context, self._threads)
+        return _reopen, (str(self._directory), self.log, self._log_context, self._state, self._threads)
 
     def __repr__(self) -> str:
         return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"
@@ -391,5 +425,7 @@ def _release(cache: ModelCache, keys: Sequence[ModelKey]) -> None:
         cache.release(key)
 
 
-def _reopen(directory: str, log: DecisionLog | None, log_context: bool, threads: int | None) -> Router:
-    return Router.load(directory, log=log, log_context=log_context, threads=threads)
+def _reopen(
+    directory: str, log: DecisionLog | None, log_context: bool, state: StateStore | None, threads: int | None
+) -> Router:
+    return Router.load(directory, log=log, log_context=log_context, state=state, threads=threads)

@@ -77,11 +77,29 @@ def plain(value: Any) -> Any:
 
 
 class FeedbackReceipt(NamedTuple):
-    """What became of a batch of feedback; `unknown` lists decision ids that the store doesn't know."""
+    """What became of a batch of feedback; `unknown` lists decision ids that the store doesn't know.
+
+    `learned` counts what the policy learned from, None where it doesn't learn; `waiting` what will be learned from
+    when the store of learning state is there again. `decisions` are those that it was stored with, by id, where
+    the log says so.
+    """
 
     stored: int
     duplicates: int
     unknown: Sequence[str]
+    learned: int | None = None
+    waiting: int = 0
+    decisions: Mapping[str, Decision] | None = None
+
+    def then(self, later: FeedbackReceipt) -> FeedbackReceipt:
+        """Both together, where `later` is of those that were unknown here."""
+        return FeedbackReceipt(
+            self.stored + later.stored,
+            self.duplicates + later.duplicates,
+            later.unknown,
+            None if self.learned is None else self.learned + (later.learned or 0),
+            self.waiting + later.waiting,
+        )
 
 
 class DecisionLog(Protocol):

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 
-from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
+from lepton_plugins.errors import RequestInvalid
 from lepton_plugins.records.decision import Feedback
-from lepton_plugins.routing.store import FeedbackReceipt
 from lepton_plugins.serving.call import NOSNIFF, Answer, Call, json_answer
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.served import Served
@@ -43,8 +42,6 @@ def feedback(served: Served, call: Call) -> Answer:
     for index, item in enumerate(items):
         if item.reward is None and item.label is None:
             raise RequestInvalid(f"Item {index} says nothing", field="reward", expected="a reward or a label")
-    if served.state.log is None:
-        raise FeedbackUnavailable
     given_back = [
         Feedback(decision=item.decision, reward=item.reward, label=item.label, time=item.time) for item in items
     ]
@@ -55,9 +52,12 @@ def feedback(served: Served, call: Call) -> Answer:
         sleep(pause)
         unknown = set(receipt.unknown)
         later = served.router.feedback([item for item in given_back if item.decision in unknown])
-        receipt = FeedbackReceipt(receipt.stored + later.stored, receipt.duplicates + later.duplicates, later.unknown)
+        receipt = receipt.then(later)
     served.state.metrics.count_feedback(served.model, receipt)
-    return json_answer({"stored": receipt.stored, "duplicates": receipt.duplicates, "unknown": list(receipt.unknown)})
+    told = {"stored": receipt.stored, "duplicates": receipt.duplicates, "unknown": list(receipt.unknown)}
+    if receipt.learned is not None:
+        told |= {"learned": receipt.learned, "waiting": receipt.waiting}
+    return json_answer(told)
 
 
 def explain(served: Served, call: Call) -> Answer:

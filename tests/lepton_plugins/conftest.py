@@ -238,12 +238,13 @@ def make_router(tmp_path: Path, linear_files: dict[str, Path]) -> Iterator[Calla
         models: Mapping[str, Path] | None = None,
         log: Any = None,
         log_context: bool = True,
+        state: Any = None,
         threads: int | None = None,
         **settings: Any,
     ) -> Router:
         chosen = models or {version: linear_files[version] for version in WEIGHTS}
         directory = _build(tmp_path / f"deployment{len(routers)}", chosen, policy=policy, **settings)
-        router = Router.load(directory, log=log, log_context=log_context)
+        router = Router.load(directory, log=log, log_context=log_context, state=state)
         routers.append(router)
         return router
 
