@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import Infeasible, TrafficInvalid, WeightMissing, nearest
+from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.candidates import Candidate
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, Solver
 from lepton_plugins.plugins import plugins
+from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.policy import Proposal
 
@@ -29,11 +31,22 @@ class Allocator:
     live: Sequence[Candidate]
     idle: Sequence[Candidate]
     required: frozenset[str]
+    before: DeploymentPlan | None = None
+
+    @property
+    def everyone(self) -> list[Candidate]:
+        """The versions in the order of a placement's rows."""
+        return [*self.live, *self.idle]
 
     def solve(self, proposal: Proposal, *, folds: int = 1) -> AllocationSolution:
         """The solver's answer. One of several `folds` gets its part of the time, and may lack rare segments."""
+        return self.without_idle(self._solve(self.problem(proposal, folds)))
+
+    def _solve(self, problem: AllocationProblem) -> AllocationSolution:
         solver: Solver = plugins().load("solver", self.spec.solver.name)()
-        return self.without_idle(solver.solve(self.problem(proposal, folds)))
+        if problem.pools and self.spec.topology == "embedded":
+            return node_pools.Embedded(self.spec, problem).solve(solver.solve)
+        return solver.solve(problem)
 
     def problem(self, proposal: Proposal, folds: int = 1) -> AllocationProblem:
         """The problem with the idle versions as further columns that no segment allows."""
@@ -61,7 +74,25 @@ class Allocator:
             max_versions=self.spec.resources.max_versions,
             min_share=self.spec.resources.min_share,
             seed=self.spec.solver.seed,
+            headroom=self.spec.resources.headroom,
+            pools=node_pools.node_pools(self.spec),
+            rate=node_pools.rates(self.spec, everyone),
+            cores=np.full(len(everyone), self.spec.resources.replica_cpu),
+            min_replicas=self.spec.resources.min_replicas,
+            survive=self.spec.resources.survive == "node",
+            price=self.spec.objective.price,
+            move=self.spec.objective.move,
+            in_force=node_pools.in_force(self.spec, self.before, [item.name for item in everyone]),
         )
+
+    def place(self, work: Mapping[str, float]) -> AllocationSolution:
+        """Replicas for shares that no solver chose: each version is the only one in a segment of its own."""
+        names = [item.name for item in self.live]
+        segments = [name for name in names if work.get(name, 0.0) > 0]
+        only = np.array([[name == segment for name in names] for segment in segments], dtype=bool)
+        proposal = Proposal(segments, np.array([work[name] for name in segments]), only.astype(float), only)
+        problem = replace(self.problem(proposal), form="mixture", min_share=0.0, traffic=np.asarray(proposal.traffic))
+        return self._solve(problem)
 
     def conflicts(self, versions: Sequence[str]) -> list[tuple[int, int]]:
         """The declared conflicts among these versions, by index."""
@@ -88,11 +119,13 @@ class Allocator:
             bound=solution.bound,
             gap=solution.gap,
             used=solution.used,
+            placement=solution.placement,
+            seconds=solution.seconds,
         )
 
     def check_fixed(self, shares: Mapping[str, float], runs: Sequence[Candidate]) -> dict[str, float]:
         """What shares that no solver chose use of each resource; Infeasible where the budget is too small."""
-        load = self.spec.resources.load or 0.0
+        load = (self.spec.resources.load or 0.0) * (1 + self.spec.resources.headroom)
         used = {
             "cpu": load * sum(shares.get(item.name, 0.0) * (item.cost.cpu or 0.0) for item in runs),
             "memory": sum(item.cost.memory or 0.0 for item in runs),

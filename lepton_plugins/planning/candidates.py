@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,14 +46,19 @@ class Candidate:
         """What it was given when it was evaluated, else what the registry says."""
         return self.report.signature or self.version.signature
 
-    def arm(self, share: float, load: float | None, work: float) -> Arm:
+    def arm(self, share: float, spec: PlanSpec, work: float, pools: Mapping[str, int]) -> Arm:
         """The version as an arm that answers `share` of the traffic and runs for `work` of it.
 
-        `load` is in rows a second.
+        `pools` are its replicas by node pool; without them it is one, in the process of all.
         """
         version, report, cost = self.version, self.report, self.cost
         assert report.artifact_digest is not None
         assert report.backend is not None
+        replicas, load = sum(pools.values()) or 1, spec.resources.load
+        if pools and spec.topology == "distributed":
+            cpu: float | None = spec.resources.replica_cpu * replicas
+        else:
+            cpu = load * work * cost.cpu if load is not None and cost.cpu is not None else None
         return Arm(
             version=version.version,
             label=version.label,
@@ -67,10 +72,12 @@ class Candidate:
             signature=self.signature,
             share=share,
             resources=ArmResources(
-                cpu=load * work * cost.cpu if load is not None and cost.cpu is not None else None,
-                memory=int(cost.memory) if cost.memory is not None else None,
-                gpu=cost.gpu or None,
-                gpu_memory=int(cost.gpu_memory) or None,
+                replicas=replicas,
+                pools=dict(pools),
+                cpu=cpu,
+                memory=int(cost.memory) * replicas if cost.memory is not None else None,
+                gpu=cost.gpu * replicas or None,
+                gpu_memory=int(cost.gpu_memory) * replicas or None,
             ),
         )
 
@@ -150,7 +157,7 @@ def admit(
         if found is not None:
             admission.reject(version.version, *found)
         elif report is not None:
-            admission.candidates.append(Candidate(version, report, cost_of(report)))
+            admission.candidates.append(Candidate(version, report, cost_of(report, spec.resources.batch)))
     if not admission.candidates:
         return admission
     _keep_one_dataset(admission, leader)
@@ -197,7 +204,8 @@ def _unfit(candidate: Candidate, spec: PlanSpec, output: OutputKind) -> tuple[st
         if candidate.cost.p99_ms is None:
             return "cost_unknown", f"its report has no latency, and the plan asks for a p99 of {limit:g} ms"
         if candidate.cost.p99_ms > limit:
-            measured = f"{candidate.cost.p99_ms:.3g} ms on one row"
+            rows = "one row" if spec.resources.batch == 1 else f"batches for {spec.resources.batch} rows"
+            measured = f"{candidate.cost.p99_ms:.3g} ms on {rows}"
             return "over_slo", f"its p99 is {measured}, the plan asks for at most {limit:g} ms"
     return candidate.cost.exceeds(spec.resources)
 

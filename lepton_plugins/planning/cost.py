@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.records.report import EvaluationReport
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.spec import Pool, ResourceSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`cpu` in core-seconds a row, `memory` and `gpu_memory` in bytes, `gpu` devices, `p99_ms` of one row.
+    """`cpu` in core-seconds a row, `memory` and `gpu_memory` in bytes, `gpu` devices, `p99_ms` of one call.
 
     None where the report doesn't say. A version that was seen to hold GPU memory takes one device.
     """
@@ -29,6 +29,10 @@ class Cost:
             return "cost_unknown", "its report has no peak memory, and the plan has a budget of memory"
         if budget.cpu is not None and self.cpu is None:
             return "cost_unknown", "its report has no throughput, and the plan has a budget of cpu"
+        if resources.pools:
+            unfit = self._beside_pools(resources)
+            if unfit is not None:
+                return unfit
         for resource in ("memory", "gpu", "gpu_memory"):
             limit, use = getattr(budget, resource), getattr(self, resource)
             if limit is not None and use > limit:
@@ -36,10 +40,32 @@ class Cost:
                 return "over_budget", f"it alone needs {found}, resources.budget.{resource} is {whole}"
         return None
 
+    def fits(self, pool: Pool, cores: float) -> bool:
+        """Whether a replica with so many cores runs on a node of this pool."""
+        return (
+            cores <= pool.cpu
+            and (self.memory or 0.0) <= pool.memory
+            and self.gpu <= pool.gpu
+            and (pool.gpu_memory is None or self.gpu_memory <= pool.gpu_memory * max(self.gpu, 1.0))
+        )
 
-def cost_of(report: EvaluationReport) -> Cost:
-    """The costs in a report. CPU counts the smallest batch measured: requests of one row are the dear ones."""
-    smallest = min(report.latency, key=lambda item: item.batch_size, default=None)
+    def _beside_pools(self, resources: ResourceSpec) -> tuple[str, str] | None:
+        for name, value in (("throughput", self.cpu), ("peak memory", self.memory)):
+            if value is None:
+                return "cost_unknown", f"its report has no {name}, and the plan has node pools"
+        cores = resources.replica_cpu
+        if not any(self.fits(pool, cores) for pool in resources.pools.values()):
+            parts = {"cpu": cores, "memory": self.memory, "gpu": self.gpu, "gpu_memory": self.gpu_memory}
+            needs = ", ".join(amount(resource, value) for resource, value in parts.items() if value)
+            names = ", ".join(resources.pools)
+            return "fits_no_node", f"a replica needs {needs}, which no node of resources.pools ({names}) has"
+        return None
+
+
+def cost_of(report: EvaluationReport, batch: int = 1) -> Cost:
+    """The costs in a report, at the largest batch measured that is no larger than `batch`, else at the smallest."""
+    sizes = sorted(report.latency, key=lambda item: item.batch_size)
+    smallest = next((item for item in reversed(sizes) if item.batch_size <= batch), sizes[0] if sizes else None)
     memory, gpu_memory = report.resources.peak_memory, report.resources.gpu_memory
     held = gpu_memory.value if gpu_memory is not None else 0.0
     return Cost(

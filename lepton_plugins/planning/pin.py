@@ -36,7 +36,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
     arms, evidence, signature = list(plan.arms), list(plan.evidence), plan.signature
     if plan.arm(name) is None:
         candidate = _admitted(registry, plan, name)
-        added = candidate.arm(0.0, plan.spec.resources.load, 0.0)
+        added = candidate.arm(0.0, plan.spec, 0.0, {})
         arms = sorted([*arms, added], key=lambda arm: by_number(arm.version))
         evidence.append(candidate.evidence)
         signature = union([signature, candidate.signature])

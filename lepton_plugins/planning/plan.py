@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from lepton_plugins.errors import (
     nearest,
 )
 from lepton_plugins.planning import gain as gains
+from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.allocation import Allocator
 from lepton_plugins.planning.calibration import pooled_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
@@ -29,11 +30,11 @@ from lepton_plugins.planning.inputs import notes, union, with_context
 from lepton_plugins.planning.labels import with_numbers
 from lepton_plugins.planning.past import unpinned
 from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
+from lepton_plugins.planning.solver import AllocationSolution
 from lepton_plugins.planning.spec_file import check_plugins
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.plan import (
     Allocation,
-    Arm,
     DeploymentPlan,
     FileDigest,
     PolicyDocument,
@@ -175,6 +176,8 @@ class _Planning:
         explored = [name for name in names if name not in spec.around.shadow]
         if spec.around.explore and policy.consults:
             raise ExploreMeaningless(spec.policy.kind)
+        asked = {name: self._part(name, part, explored) for name, part in work.items() if name in names}
+        replicas, allocation = self._on_pools(None if proposal is None else solution, chosen, asked, allocation)
         gain = gains.cross_fitted_gain(
             spec.policy.kind,
             policy,
@@ -199,7 +202,12 @@ class _Planning:
                 self._inputs(chosen), (*served.features, *spec.decisions.columns), paired.columns, self._key
             ),
             arms=tuple(
-                self._arm(item, arm_shares[item.name], work.get(item.name, 0.0), item.name in explored, len(explored))
+                item.arm(
+                    self._part(item.name, arm_shares[item.name], explored),
+                    spec,
+                    self._part(item.name, work.get(item.name, 0.0), explored),
+                    replicas.get(item.name, {}),
+                )
                 for item in chosen
             ),
             default=self.default,
@@ -224,16 +232,49 @@ class _Planning:
             verdict=verdict_of(gain, self.default, routes=routes),
         )
 
-    def _allocator(self) -> Allocator:
+    def _allocator(self, chosen: Sequence[Candidate] | None = None) -> Allocator:
+        """What gives shares to all candidates, or places the `chosen` ones, each of which must run."""
         fallback, live = self.spec.around.fallback, set(self.paired.versions)
         # Whoever explores tries every version.
-        required = live if self.spec.around.explore else {self.default, fallback or self.default} & live
+        everyone = chosen is not None or self.spec.around.explore
+        required = live if everyone else {self.default, fallback or self.default} & live
+        candidates = self.admission.candidates if chosen is None else chosen
         return Allocator(
             spec=self.spec,
-            live=[item for item in self.admission.candidates if item.name in self.paired.versions],
-            idle=[item for item in self.admission.candidates if item.name not in self.paired.versions],
+            live=[item for item in candidates if item.name in self.paired.versions],
+            idle=[item for item in candidates if item.name not in self.paired.versions],
             required=frozenset(required),
+            before=self.before.plan,
         )
+
+    def _on_pools(
+        self,
+        solution: AllocationSolution | None,
+        chosen: Sequence[Candidate],
+        work: Mapping[str, float],
+        allocation: Allocation,
+    ) -> tuple[dict[str, dict[str, int]], Allocation]:
+        """Each version's replicas by pool, and the allocation with what nodes hold, cost and replicas to start.
+
+        Where no solver chose the shares, or units held out or exploring change them, replicas are those of `work`.
+        """
+        spec = self.spec
+        if not spec.resources.pools:
+            return {}, allocation
+        allocator = self._allocator()
+        if solution is None or spec.around.holdout or spec.around.explore:
+            allocator = self._allocator(chosen)
+            solution = allocator.place(work)
+        names, pools = [item.name for item in allocator.everyone], list(spec.resources.pools)
+        nodes = node_pools.by_node(solution.placement, names, pools)
+        held = node_pools.in_force(spec, self.before.plan, names)
+        changes = {
+            "used": solution.used,
+            "nodes": nodes,
+            "cost": node_pools.cost_of_nodes(nodes, spec),
+            "moves": node_pools.started(solution.placement, held, together=spec.topology == "embedded"),
+        }
+        return node_pools.by_version(solution.placement, names, pools), allocation.model_copy(update=changes)
 
     @property
     def _key(self) -> str | None:
@@ -266,13 +307,12 @@ class _Planning:
                 raise ColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
         return inputs
 
-    def _arm(self, candidate: Candidate, share: float, work: float, explored: bool, arms: int) -> Arm:
-        """The arm with its part of the traffic: the policy's, what it gets where units explore, the holdout's."""
+    def _part(self, version: str, part: float, explored: Sequence[str]) -> float:
+        """The arm's part of the traffic: the policy's, what it gets where units explore, the holdout's."""
         holdout, explore = self.spec.around.holdout, self.spec.around.explore
-        held = holdout if candidate.name == self.default else 0.0
-        drawn = explore / arms if explored else 0.0
-        parts = [_figure((1 - holdout) * ((1 - explore) * part + drawn) + held) for part in (share, work)]
-        return candidate.arm(parts[0], self.spec.resources.load, parts[1])
+        held = holdout if version == self.default else 0.0
+        drawn = explore / len(explored) if version in explored else 0.0
+        return _figure((1 - holdout) * ((1 - explore) * part + drawn) + held)
 
     def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:
         idle = [item for item in self.admission.candidates if item not in chosen]

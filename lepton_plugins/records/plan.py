@@ -100,7 +100,7 @@ class Allocation(Record):
     used: dict[str, float] = {}
     """Use of each budgeted resource: cores, bytes, devices."""
     nodes: dict[str, tuple[dict[str, int], ...]] = {}
-    """By pool, what each node that is used holds: replicas by version; `all` is a process with all of them."""
+    """By pool, what each node that is used holds: replicas by version."""
     cost: float | None = None
     """The price of the nodes that are used, in the plan file's unit."""
     moves: int | None = None

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from lepton_plugins.records.key_docs import describe_keys
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.record import Numbering, Record, VersionNumber
 
@@ -54,12 +55,12 @@ def parse_rate(value: object) -> object:
 
 
 def parse_seconds(value: object) -> object:
-    """A duration ("50ms", "10s", "1.5") in seconds."""
+    """A duration ("50ms", "10s", "7d", "1.5") in seconds."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|)\s*", value)
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d|)\s*", value)
         if not match:
             raise ValueError(f"found {value!r}, expected a duration such as 50ms or 10s")
-        return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600}[match[2]]
+        return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "": 1, "min": 60, "h": 3600, "d": 86_400}[match[2]]
     return value
 
 
@@ -88,7 +89,7 @@ Seconds = Annotated[
     float,
     BeforeValidator(parse_seconds),
     Field(gt=0),
-    _written("number", _NUMBER + r"(us|ms|s|min|h|)\s*$", "50ms", "10s"),
+    _written("number", _NUMBER + r"(us|ms|s|min|h|d|)\s*$", "50ms", "10s"),
 ]
 
 
@@ -113,7 +114,7 @@ Pair = Annotated[Versions, AfterValidator(_two)]
 class SpecRecord(Record):
     """A part of the plan file. Its keys' docstrings are the descriptions in `lepton schema plan`."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(json_schema_extra=describe_keys)
 
 
 class Objective(SpecRecord):
@@ -256,6 +257,10 @@ class ResourceSpec(SpecRecord):
     """Rows a second that must be answered."""
     headroom: Annotated[float, Field(ge=0)] = 0.0
     """Throughput kept beyond the load, as a part of it: 0.2 is enough for 1.2 times the load."""
+    replica_cpu: Annotated[Cores, Field(gt=0)] = 1.0
+    """Cores of one replica, where there are pools: it bears as many times the rows that one core was measured to."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Rows of a request: throughput and latency are those of the largest batch measured that is no larger."""
     min_replicas: Annotated[int, Field(ge=1)] = 1
     """The least replicas of a version that runs. Counts with `pools`."""
     survive: Literal["node"] | None = None

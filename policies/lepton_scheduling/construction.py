@@ -8,33 +8,49 @@ from operator import gt, sub
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.planning.solver import AllocationProblem, FloatArray, limits_of, required_of, runnable
+from lepton_plugins.planning.solver import (
+    AllocationProblem,
+    FloatArray,
+    Placement,
+    keeps,
+    limits_of,
+    required_of,
+    runnable,
+)
+from lepton_scheduling import sizing
 from lepton_scheduling.outcome import objective_of, worth_of
 from lepton_scheduling.program import Program
 from lepton_scheduling.sharing import best_shares
+from lepton_scheduling.subset import best_among
 
 Runs = NDArray[np.bool_]
 #: Beside one version's own use of what is limited: two that use nothing are told apart by their value.
 _LITTLE = 1e-6
+#: So few versions are allocated among exactly, with so many seconds.
+_FEW, _SECONDS = 5, 0.1
+#: Parts of all nodes that shares are made for: whole replicas take more than the shares' own part of them.
+_FILLS = (1.2, 1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """Versions that run and their shares, which keep every limit; `rank` orders allocations."""
+    """Versions that run, their shares and replicas, which keep every limit; `rank` orders allocations."""
 
     runs: Runs
     shares: FloatArray
     rank: tuple[float, float]
+    placement: Placement | None = None
 
 
 @dataclass(slots=True)
 class Construction:
     """Adds versions as long as they fit, conflict with none before them and, in `mixture`, improve a segment.
 
-    `value`, `load` (segments, versions): the objective's part of a whole share (−∞: not allowed) and its cores.
-    `use` (versions, limits) is each version's part of every limit but the CPU's; `costs` are three readings of
-    it: one each, the sum, the sum with the places that conflicts take; `density` (versions,) is the value for the
-    last, in (0, 1]; `scale` the price of a core at which all that routing can win would pay for the budget.
+    `value`, `load` (segments, versions): the objective's part of a whole share (−∞: not allowed) and its cores of
+    `cores`; with pools the nodes that its replicas fill, of all nodes. `use` (versions, limits) is each version's
+    part of every other limit; `costs` are three readings of it: one each, the sum, the sum with the places that
+    conflicts take; `density` (versions,) is the value for the last, in (0, 1]; `scale` the price of a core (a node)
+    at which all that routing can win would pay for the budget.
     """
 
     problem: AllocationProblem
@@ -43,6 +59,7 @@ class Construction:
     base: Runs = field(init=False)
     value: FloatArray = field(init=False)
     load: FloatArray = field(init=False)
+    cores: float | None = field(init=False)
     alone: FloatArray = field(init=False)
     use: FloatArray = field(init=False)
     costs: list[FloatArray] = field(init=False)
@@ -55,16 +72,21 @@ class Construction:
 
     def __post_init__(self) -> None:
         problem = self.problem
-        self.program, self.limits = Program.of(problem), limits_of(problem)
+        self.program, self.limits = Program(problem), limits_of(problem)
         self.base = required_of(problem)
         worth = problem.traffic[:, None] * problem.weights[None, :] * problem.utility
         self.value = np.where(problem.allowed, worth, -np.inf)
-        self.load = problem.load * problem.traffic[:, None] * problem.cpu[None, :]
+        per_row = sizing.per_row(problem) if problem.pools else problem.cpu
+        self.load = problem.demand * problem.traffic[:, None] * per_row[None, :]
+        if problem.pools:
+            self.value[:, np.isinf(per_row)] = -np.inf
+            self.load[:, np.isinf(per_row)] = 0.0
         self._floor = np.where(problem.allowed, worth, np.inf).min(axis=1)
-        cores = self.limits.get("cpu")
+        self.cores = float(sum(pool.nodes for pool in problem.pools)) if problem.pools else self.limits.get("cpu")
         span = float((self.value.max(axis=1) - self._floor).sum())
-        self.scale = span / cores if cores else 0.0
-        columns = [self._part(resource, limit) for resource, limit in self.limits.items() if resource != "cpu"]
+        self.scale = span / self.cores if self.cores and np.isfinite(span) else 0.0
+        columns = [self._part(name, limit) for name, limit in self.limits.items() if name != "cpu" or problem.pools]
+        columns += sizing.parts(problem)
         self.use = np.stack(columns, axis=1) if columns else np.zeros((len(problem.versions), 0))
         self._uses = self.use.tolist()
         if problem.form == "select":
@@ -83,7 +105,7 @@ class Construction:
         self.density = np.maximum(density / (density.max(initial=0.0) or 1.0), _LITTLE)
 
     def _part(self, resource: str, limit: float) -> FloatArray:
-        use: FloatArray = self.program.use(resource)[self.program.cells :]
+        use = sizing.least_use(self.problem, resource)
         return use / limit if limit else np.where(use > 0, np.inf, 0.0)
 
     def in_order(self, order: NDArray[np.intp], price: float) -> Runs:
@@ -150,8 +172,9 @@ class Construction:
         return self._seen[key]
 
     def _allocate(self, runs: Runs) -> Allocated | None:
-        cores = self.limits.get("cpu")
-        shares = best_shares(self.value, self.load, runs, cores)
+        if self.problem.pools:
+            return self._allocate_on_pools(runs)
+        shares = best_shares(self.value, self.load, runs, self.cores)
         if shares is None:
             return None
         required = required_of(self.problem)
@@ -160,7 +183,7 @@ class Construction:
         if self.problem.form == "mixture":
             needy &= parts > 0
         if not needy.any():
-            return self._ranked(runs, shares)
+            return self.ranked(runs, shares)
         # Either the others leave it enough, or it doesn't run.
         forced = self._forced(runs)
         if forced is not None and self.problem.form == "select":
@@ -170,12 +193,40 @@ class Construction:
         found = [item for item in (forced, self.allocated(without)) if item is not None]
         return max(found, key=lambda item: item.rank, default=None)
 
+    def _allocate_on_pools(self, runs: Runs) -> Allocated | None:
+        """Shares for more and more, or fewer and fewer, nodes until their whole replicas find a place on them."""
+        problem, best = self.problem, None
+        required = required_of(problem)
+        if runs.sum() <= _FEW:
+            exact = best_among(problem, runs, _SECONDS)
+            return None if exact is None else self.ranked(exact.runs, exact.shares, exact.placement)
+        for fill in _FILLS:
+            shares = best_shares(self.value, self.load, runs, (self.cores or 0.0) * fill)
+            if shares is None:
+                break
+            running = runs
+            if problem.form == "mixture":
+                small = (problem.traffic @ shares < problem.min_share) & ~required & (shares > 0).any(axis=0)
+                if small.any():
+                    return self.allocated(runs & ~small)
+                running = required | (shares > 0).any(axis=0)
+            placement = sizing.sized(problem, shares, running)
+            if placement is None or not keeps(problem, shares, running, placement):
+                continue
+            found = self.ranked(running, shares, placement)
+            best = found if best is None or found.rank > best.rank else best
+            if not problem.price and not problem.move:
+                break
+        return best
+
     def _forced(self, runs: Runs) -> Allocated | None:
         """The best shares that give each version its minimum: a linear program."""
         x = self.program.solve(self.program.mixture(), self.limits, runs=runs).x
-        return None if x is None else self._ranked(runs, self.program.shares(x))
+        return None if x is None else self.ranked(runs, self.program.shares(x))
 
-    def _ranked(self, runs: Runs, shares: FloatArray) -> Allocated:
+    def ranked(self, runs: Runs, shares: FloatArray, placement: Placement | None = None) -> Allocated:
+        """An allocation with its rank."""
         if self.problem.form == "mixture":
             runs = required_of(self.problem) | (shares > 0).any(axis=0)
-        return Allocated(runs, shares, (objective_of(self.problem, shares, runs), worth_of(self.problem, shares)))
+        rank = objective_of(self.problem, shares, runs, placement), worth_of(self.problem, shares)
+        return Allocated(runs, shares, rank, placement)

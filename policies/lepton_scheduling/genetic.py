@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution
-from lepton_scheduling.milp import without_limits
-from lepton_scheduling.search import Search
+from lepton_scheduling.search import Search, searched
 
 NAME = "genetic"
 _POPULATION = 40
@@ -23,13 +22,7 @@ class GeneticSolver:
     """Biased random-key genetic algorithm (Gonçalves & Resende 2011, J. Heuristics 17). Draws by `problem.seed`."""
 
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
-        solution = without_limits(problem, NAME)
-        if solution is not None:
-            return solution
-        search = Search(NAME, problem)
-        search.start()
-        _evolve(search, np.random.default_rng(problem.seed))
-        return search.answer()
+        return searched(NAME, problem, _evolve)
 
 
 def _evolve(search: Search, rng: np.random.Generator) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution
-from lepton_scheduling.milp import without_limits
-from lepton_scheduling.search import Search
+from lepton_scheduling.search import searched
 
 NAME = "greedy"
 
@@ -17,9 +16,4 @@ class GreedySolver:
     """
 
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
-        solution = without_limits(problem, NAME)
-        if solution is not None:
-            return solution
-        search = Search(NAME, problem)
-        search.start()
-        return search.answer()
+        return searched(NAME, problem)

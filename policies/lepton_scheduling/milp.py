@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from time import monotonic
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lepton_plugins.errors import Infeasible, NoSolutionInTime
 from lepton_plugins.planning.solver import (
@@ -14,31 +18,46 @@ from lepton_plugins.planning.solver import (
     required_of,
 )
 from lepton_scheduling import infeasible
-from lepton_scheduling.outcome import answer, worth_of
+from lepton_scheduling.engine import Engine, Result, by_scipy
+from lepton_scheduling.outcome import answer, upper_bound
+from lepton_scheduling.placing import Placed, on_nodes, place, replaced
 from lepton_scheduling.program import Program
 
 NAME = "milp"
+#: Replica columns up to which nodes are told apart in the program itself.
+_NODE_EXACT = 6000
+#: How often pools are planned smaller because their replicas left no whole nodes to pack them onto.
+_SHRUNK = 4
 
 
 class MilpSolver:
-    """Where the best version of each segment keeps all limits it is taken as it is; else HiGHS decides."""
+    """Where the best version of each segment keeps all limits it is taken as it is; else HiGHS decides.
+
+    With pools the replicas are counted first and packed onto nodes then. Where all find a place, the counts' proof
+    is the whole allocation's. Where some don't, nodes are told apart in the program, if it stays small; else the
+    pools are planned smaller until they do, and the bound stays that of the counts.
+    """
+
+    name = NAME
+    engine: Engine = staticmethod(by_scipy)
 
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
-        limits = limits_of(problem)
-        program = Program.of(problem)
+        start = monotonic()
         if not problem.allowed.any(axis=1).all():
-            raise Infeasible(infeasible.reasons(program, limits))
-        solution = without_limits(problem)
-        if solution is not None:
-            return solution
-        return _select(program, limits) if problem.form == "select" else _mixture(program, limits)
+            raise Infeasible(infeasible.reasons(Program(problem), limits_of(problem)))
+        found = without_limits(problem, self.name)
+        if found is None:
+            found = _Exact(problem, self.name, type(self).engine, start + problem.time_limit).solve()
+        return replace(found, seconds=monotonic() - start)
 
 
 def without_limits(problem: AllocationProblem, solver: str = NAME) -> AllocationSolution | None:
     """The best version of each segment, optimal without a search; None where that breaks a limit.
 
-    Also where `select` needs versions that are worth less than nothing.
+    Also where there are pools, and where `select` needs versions that are worth less than nothing.
     """
+    if problem.pools:
+        return None
     required = required_of(problem)
     worth = np.where(problem.allowed, problem.weights[None, :] * problem.utility, -np.inf)
     runs = required.copy()
@@ -58,30 +77,109 @@ def without_limits(problem: AllocationProblem, solver: str = NAME) -> Allocation
     return answer(solver, problem, shares, runs, -np.inf, optimal=True)
 
 
-def _mixture(program: Program, limits: dict[str, float]) -> AllocationSolution:
-    problem = program.problem
-    part = program.mixture()
-    result = program.solve(part, limits, time_limit=problem.time_limit, gap=problem.gap)
-    x = _solution(program, result, limits)
-    shares = program.shares(x)
-    runs = required_of(problem) | (shares > 0).any(axis=0)
-    bound = worth_of(problem, shares) + float(-result.mip_dual_bound - part @ x)
-    return answer(NAME, problem, shares, runs, bound, optimal=result.status == 0)
+@dataclass(slots=True)
+class _Exact:
+    """One exact solve; `end` is when its time is up."""
+
+    problem: AllocationProblem
+    name: str
+    engine: Engine
+    end: float
+
+    def solve(self) -> AllocationSolution:
+        program, limits = Program(self.problem), limits_of(self.problem)
+        result, bound = self._best(program, limits)
+        if not self.problem.pools:
+            shares, runs = self._shares(program, result, limits)
+            return answer(self.name, self.problem, shares, runs, bound, optimal=result.status == "optimal")
+        found = self._placed(program, result, limits)
+        best = self._answer(found, bound, result)
+        if best is None or best.gap > max(self.problem.gap, 1e-9):
+            best = self._told_apart(program, limits, best, bound)
+        if best is None:
+            raise NoSolutionInTime(self.name, self.problem.time_limit)
+        return best
+
+    def _best(self, program: Program, limits: dict[str, float]) -> tuple[Result, float]:
+        """The program's result, which has an x, and the objective's bound by it."""
+        worth = program.select() if self.problem.form == "select" else program.mixture()
+        left = max(self.end - monotonic(), 0.05 * self.problem.time_limit)
+        result = program.solve(worth, limits, time_limit=left, gap=self.problem.gap, engine=self.engine)
+        if result.status == "infeasible":
+            raise Infeasible(infeasible.reasons(program, limits))
+        if result.x is None:
+            raise NoSolutionInTime(self.name, self.problem.time_limit)
+        return result, upper_bound(program, result.bound)
+
+    def _shares(
+        self, program: Program, result: Result, limits: dict[str, float]
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Shares and which versions run; in `select` the best shares among the chosen."""
+        assert result.x is not None
+        if self.problem.form == "select":
+            runs = result.x[program.cells : program.r] > 0.5
+            replicas = program.in_pools(result.x) if self.problem.pools and not program.node_exact else None
+            best = program.solve(
+                program.mixture(),
+                limits,
+                runs=runs,
+                replicas=replicas,
+                time_limit=self.problem.time_limit,
+                engine=self.engine,
+            )
+            return program.shares(result.x if best.x is None else best.x), runs
+        shares = program.shares(result.x)
+        return shares, required_of(self.problem) | (shares > 0).any(axis=0)
+
+    def _placed(self, program: Program, result: Result, limits: dict[str, float]) -> Placed | None:
+        """The program's counts on nodes; where some find no place, the best that can be done with the others."""
+        assert result.x is not None
+        shares, runs = self._shares(program, result, limits)
+        if program.node_exact:
+            return on_nodes(program, result.x, shares, runs)
+        found, over = place(self.problem, shares, runs, program.in_pools(result.x))
+        return replaced(program, limits, found, engine=self.engine) if over.any() else found
+
+    def _answer(self, found: Placed | None, bound: float, result: Result) -> AllocationSolution | None:
+        if found is None:
+            return None
+        made = answer(self.name, self.problem, found.shares, found.runs, bound, found.placement)
+        # A search that was finished within the gap, and whose counts all found a place, is optimal by that gap.
+        close = made.gap <= max(self.problem.gap, 1e-9)
+        return replace(made, status="optimal") if close and result.status == "optimal" else made
+
+    def _told_apart(
+        self, program: Program, limits: dict[str, float], best: AllocationSolution | None, bound: float
+    ) -> AllocationSolution | None:
+        """A better answer than the counts' own: node by node where that is small, else with pools planned smaller."""
+        exact = Program(self.problem, node_exact=True)
+        if len(exact.r_version) <= _NODE_EXACT:
+            try:
+                result, own = self._best(exact, limits)
+            except NoSolutionInTime:
+                return best
+            bound = min(bound, own)
+            made = self._answer(self._placed(exact, result, limits), bound, result)
+            return _better(best, made, bound)
+        fill = np.ones(len(self.problem.pools))
+        for _ in range(_SHRUNK):
+            fill *= 0.97
+            smaller = Program(self.problem, fill=fill)
+            try:
+                result, _ = self._best(smaller, limits)
+            except (Infeasible, NoSolutionInTime):
+                break
+            best = _better(best, self._answer(self._placed(smaller, result, limits), bound, result), bound)
+            if (best is not None and best.gap <= self.problem.gap) or monotonic() > self.end:
+                break
+        return best
 
 
-def _select(program: Program, limits: dict[str, float]) -> AllocationSolution:
-    problem = program.problem
-    result = program.solve(program.select(), limits, time_limit=problem.time_limit, gap=problem.gap)
-    runs = _solution(program, result, limits)[program.cells :] > 0.5
-    best = program.solve(program.mixture(), limits, runs=runs, time_limit=problem.time_limit)
-    shares = program.shares(_solution(program, best, limits))
-    return answer(NAME, problem, shares, runs, float(-result.mip_dual_bound), optimal=result.status == 0)
+def _better(
+    one: AllocationSolution | None, other: AllocationSolution | None, bound: float
+) -> AllocationSolution | None:
+    from lepton_scheduling.outcome import rebounded
 
-
-def _solution(program: Program, result: object, limits: dict[str, float]) -> FloatArray:
-    x: FloatArray | None = getattr(result, "x", None)
-    if x is not None:
-        return x
-    if getattr(result, "status", None) == 2:
-        raise Infeasible(infeasible.reasons(program, limits))
-    raise NoSolutionInTime(NAME, program.problem.time_limit)
+    found = [item for item in (one, other) if item is not None]
+    best = max(found, key=lambda item: item.objective, default=None)
+    return None if best is None else rebounded(best, bound)

@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, runnable, used_by
+from lepton_plugins.planning.solver import (
+    AllocationProblem,
+    AllocationSolution,
+    FloatArray,
+    IntArray,
+    Placement,
+    runnable,
+    used_by,
+)
 from lepton_scheduling.program import Program
 
 #: What two sums of the same figures may differ by.
@@ -24,9 +32,24 @@ def chosen_worth(problem: AllocationProblem, runs: NDArray[np.bool_]) -> float:
     return float((problem.weights * (problem.traffic @ problem.utility)) @ runs)
 
 
-def objective_of(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_]) -> float:
-    """The objective in the form that the problem asks for."""
-    return chosen_worth(problem, runs) if problem.form == "select" else worth_of(problem, shares)
+def moves_of(problem: AllocationProblem, replicas: IntArray) -> int:
+    """Replicas that are started: Σ_ip max(0, r_ip − in_force_ip)."""
+    return 0 if problem.in_force is None else int(np.maximum(replicas - problem.in_force, 0).sum())
+
+
+def price_of(problem: AllocationProblem, placement: Placement) -> float:
+    """Σ_p price_p·n_p, in the pools' own unit."""
+    return float(placement.used_nodes @ np.array([pool.price for pool in problem.pools]))
+
+
+def objective_of(
+    problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_], placement: Placement | None = None
+) -> float:
+    """The objective in the form that the problem asks for, less what nodes and moves cost."""
+    worth = chosen_worth(problem, runs) if problem.form == "select" else worth_of(problem, shares)
+    if placement is None:
+        return worth
+    return worth - problem.price * price_of(problem, placement) - problem.move * moves_of(problem, placement.replicas)
 
 
 def answer(
@@ -35,11 +58,12 @@ def answer(
     shares: FloatArray,
     runs: NDArray[np.bool_],
     bound: float,
+    placement: Placement | None = None,
     *,
     optimal: bool = False,
 ) -> AllocationSolution:
     """An allocation as the solver's answer; `optimal` where a search was finished, or the bound is met."""
-    objective = objective_of(problem, shares, runs)
+    objective = objective_of(problem, shares, runs, placement)
     solution = AllocationSolution(
         solver,
         "optimal" if optimal else "feasible",
@@ -48,7 +72,8 @@ def answer(
         objective,
         bound,
         0.0,
-        used_by(problem, shares, runs),
+        used_by(problem, shares, runs, placement),
+        placement,
     )
     return rebounded(solution, bound)
 

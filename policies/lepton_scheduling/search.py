@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import numpy as np
@@ -12,12 +12,17 @@ from lepton_plugins.errors import Infeasible, NoSolutionInTime
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray
 from lepton_scheduling import infeasible
 from lepton_scheduling.construction import Allocated, Construction, Runs
+from lepton_scheduling.milp import without_limits
 from lepton_scheduling.outcome import answer, upper_bound
+from lepton_scheduling.placing import Placed, place, replaced
+from lepton_scheduling.subset import best_among
 
 #: Prices of a core that the greedy constructions are tried at, in `Construction.scale`.
 _PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 #: The relaxed program's part of the time.
 _RELAXED = 0.2
+#: Seconds for the best allocation among versions that a search found.
+_POLISH = 0.2
 #: Keys stay below one: a key's price is key / (1 − key).
 _HIGHEST = 0.999
 
@@ -39,6 +44,7 @@ class Search:
     relaxed: FloatArray | None = field(init=False, default=None)
     _end: float = field(init=False)
     _cover: Runs | None = field(init=False, default=None)
+    _covering: Allocated | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._end = monotonic() + self.problem.time_limit
@@ -48,12 +54,12 @@ class Search:
             raise Infeasible(infeasible.reasons(program, build.limits))
         worth = program.select() if self.problem.form == "select" else program.mixture()
         result = program.solve(worth, build.limits, relaxed=True, time_limit=_RELAXED * self.problem.time_limit)
-        if result.status == 2:
+        if result.status == "infeasible":
             raise Infeasible(infeasible.reasons(program, build.limits))
-        solved = result.status == 0
-        self.bound = upper_bound(program, -result.fun if solved else None)
-        if solved:
-            self.relaxed = np.clip(result.x[program.cells :], 0.0, 1.0)
+        solved = result.status == "optimal" and result.x is not None
+        self.bound = upper_bound(program, result.value if solved else None)
+        if result.x is not None and solved:
+            self.relaxed = np.clip(result.x[program.cells : program.r], 0.0, 1.0)
 
     @property
     def over(self) -> bool:
@@ -70,7 +76,9 @@ class Search:
         """The greedy answers; what a search begins with and has to beat. Repaired where none answers everything."""
         self._greedy()
         if self.best is None:
-            self.offer(self.cover())
+            covered = self.offer(self.cover())
+            if covered is None and self._covering is not None:
+                self.best = self._covering
             free, self.build.base = self.build.base, self.cover()
             self._greedy()
             self.build.base = free
@@ -107,8 +115,15 @@ class Search:
         """Allocate among these versions, and keep the answer if it is the best."""
         found = self.build.allocated(runs)
         if found is not None and (self.best is None or found.rank > self.best.rank):
-            self.best = found
+            self.best = self._polished(found)
         return found
+
+    def _polished(self, found: Allocated) -> Allocated:
+        """The best that the same versions can do: their replicas were sized for shares, one after the other."""
+        if found.placement is None:
+            return found
+        better = best_among(self.problem, found.runs, _POLISH)
+        return max(found, self._of(better), key=lambda item: item.rank) if better is not None else found
 
     def cover(self) -> Runs:
         """Few versions that can answer everything within the limits. Infeasible where a proof says none can."""
@@ -117,15 +132,39 @@ class Search:
             columns = -program.use("versions")
             left = max(self._end - monotonic(), 0.1 * self.problem.time_limit)
             result = program.solve(columns, self.build.limits, time_limit=left, gap=1.0)
-            if result.x is None and result.status == 2:
+            if result.status == "infeasible":
                 raise Infeasible(infeasible.reasons(program, self.build.limits))
             if result.x is None:
                 raise NoSolutionInTime(self.solver, self.problem.time_limit)
-            self._cover = result.x[program.cells :] > 0.5
+            self._cover = result.x[program.cells : program.r] > 0.5
+            if self.problem.pools:
+                shares = program.shares(result.x)
+                found, over = place(self.problem, shares, self._cover, program.in_pools(result.x))
+                settled = replaced(program, self.build.limits, found) if over.any() else found
+                self._covering = None if settled is None else self._of(settled)
         return self._cover
 
     def answer(self) -> AllocationSolution:
         """The best allocation, with the bound. NoSolutionInTime where there is none."""
-        if self.best is None:
+        best = self.best
+        if best is None:
             raise NoSolutionInTime(self.solver, self.problem.time_limit)
-        return answer(self.solver, self.problem, self.best.shares, self.best.runs, self.bound)
+        return answer(self.solver, self.problem, best.shares, best.runs, self.bound, best.placement)
+
+    def _of(self, found: Placed) -> Allocated:
+        return self.build.ranked(found.runs, found.shares, found.placement)
+
+
+def searched(
+    name: str, problem: AllocationProblem, improve: Callable[[Search, np.random.Generator], None] | None = None
+) -> AllocationSolution:
+    """What `improve` makes of the greedy answers; these themselves without it. Draws by `problem.seed`."""
+    start = monotonic()
+    found = without_limits(problem, name)
+    if found is None:
+        search = Search(name, problem)
+        search.start()
+        if improve is not None and not search.over:
+            improve(search, np.random.default_rng(problem.seed))
+        found = search.answer()
+    return replace(found, seconds=monotonic() - start)

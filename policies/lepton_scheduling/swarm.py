@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution
-from lepton_scheduling.milp import without_limits
-from lepton_scheduling.search import Search
+from lepton_scheduling.search import Search, searched
 
 NAME = "swarm"
 _PARTICLES = 30
@@ -22,13 +21,7 @@ class SwarmSolver:
     """Particle swarm with inertia (Kennedy & Eberhart 1995; Clerc & Kennedy 2002). Draws by `problem.seed`."""
 
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
-        solution = without_limits(problem, NAME)
-        if solution is not None:
-            return solution
-        search = Search(NAME, problem)
-        search.start()
-        _fly(search, np.random.default_rng(problem.seed))
-        return search.answer()
+        return searched(NAME, problem, _fly)
 
 
 def _fly(search: Search, rng: np.random.Generator) -> None:
