@@ -1,48 +1,104 @@
-"""The difference of two versions' calibration errors on the same rows."""
+"""The difference of two versions' squared calibration errors on the same rows."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.evaluation.calibration import MOST_BINS, Bins, cross_covariances, find_moments
-from lepton_plugins.evaluation.intervals import normal_quantile
+from lepton_plugins.evaluation.calibration import MOST_BINS, Bins, find_moments
+from lepton_plugins.evaluation.intervals import mover, skewed_t
 from lepton_plugins.evaluation.measurement import Measurement
-from lepton_plugins.evaluation.partition import Partition
+from lepton_plugins.evaluation.partition import Partition, tally
 
 FloatArray = NDArray[np.float64]
 
-METHOD = "paired difference of squared errors (debiased quadratic forms), brought to the root at the errors' limits"
+METHOD = "paired difference of U-statistics, their variance (Hoeffding) estimated without bias, skewness-corrected t"
+#: The variance is taken for no less than this share of what it would be if both versions were calibrated.
+_LEAST = 0.4
 
 
 def calibration_difference(
     partition: Partition, bins_a: Bins, bins_b: Bins, one: Measurement, other: Measurement, level: float
 ) -> Measurement:
-    """Version b's calibration error minus version a's, in every slice.
+    """Version b's squared calibration error minus version a's, in every slice.
 
-    θ_b² - θ_a² is estimated without bias, with standard deviation √(2‖V‖ + 4ℓ): the squared covariances
-    of the gaps of a, of b, less twice the shared ones, and the part along the gaps themselves, debiased
-    where all bins are in use (in small slices that would be too noisy). A root's
-    difference follows from it and one of the two errors; the one among both intervals that gives the
-    widest is taken: near θ = 0, where roots aren't smooth, and for large differences the interval covers
-    more often than its level says.
+    Both are U-statistics, Σ_i≠j h(i, j) with h = r_i r_j / m of two rows' residuals r in a bin of m rows, and so is
+    their difference: estimated without bias, its variance has Hoeffding's two parts, 2ν + 4λ (1948, eq. 5.13).
+    ν = Σ_i≠j h² is the pairs', all that there is where both versions are calibrated; λ the rows' own projections',
+    with the bins' parts moving as well, less the share of ν that they contain. λ's estimate may be negative, and has
+    to be, not to widen the interval near zero; a floor under the variance keeps it from vanishing. Skewness counts
+    as far as λ makes the variance.
     """
-    g, h = np.sqrt(bins_a.part) * bins_a.gap, np.sqrt(bins_b.part) * bins_b.gap
-    noise, along = np.zeros(partition.size), np.zeros(partition.size)
-    covariances = (
-        cross_covariances(partition, x, y) for x, y in ((bins_a, bins_a), (bins_b, bins_b), (bins_a, bins_b))
+    first, second = _Pairs(partition, bins_a), _Pairs(partition, bins_b)
+    pairs = (
+        second.norm(second)
+        + first.norm(first)
+        - 2 * second.norm(first)
+        - partition.sum_units((second.own - first.own) ** 2)
     )
-    for i, (own_a, own_b, shared) in enumerate(zip(*covariances, strict=True)):
-        noise[i] = (own_a**2).sum() + (own_b**2).sum() - 2 * (shared**2).sum()
-        along[i] = g[i] @ own_a @ g[i] + h[i] @ own_b @ h[i] - 2 * g[i] @ shared @ h[i] - noise[i]
-    along += np.where((bins_a.count < MOST_BINS) | (bins_b.count < MOST_BINS), noise, 0.0)
+    pairs = np.maximum(pairs, 0.0)
+    rows, units = np.maximum(partition.rows, 1), np.maximum(partition.units, 1)
+    projection = second.projection - first.projection
+    projection -= (partition.sum_units(projection) / units)[partition.slice_of_unit]
+    squares = partition.sum_units(projection**2)
+    contained = 1 - 1.5 * np.maximum(bins_a.count, bins_b.count) / rows
+    along = squares * units / np.maximum(units - 1, 1) - 4 * contained * pairs
+    variance = np.maximum(2 * pairs + along, 2 * _LEAST * pairs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        skewness = np.sqrt(units) * partition.sum_units(projection**3) / squares**1.5
+        trust = np.clip(1 - 2 * pairs / variance, 0.0, 1.0)
+    skewness = np.where((squares > 0) & (variance > 0), trust * skewness, 0.0)
     squared = find_moments(partition, bins_b).squared - find_moments(partition, bins_a).squared
-    half = normal_quantile(level) * np.sqrt(2 * np.maximum(noise, 0.0) + 4 * np.maximum(along, 0.0))
-    least, most = squared - half, squared + half
-
-    def grown(root: FloatArray, by: FloatArray) -> FloatArray:
-        return np.asarray(np.sqrt(np.maximum(root**2 + by, 0.0)) - root, dtype=np.float64)
-
-    high = np.where(most >= 0, grown(one.low, most), -grown(other.high, -most))
-    low = np.where(least <= 0, -grown(other.low, -least), grown(one.high, least))
+    low, high = skewed_t(squared, np.sqrt(variance), skewness, units, level)
+    # No residual varies, nor do the probabilities: the versions' own limits are all there is to go by.
+    none = np.zeros_like(squared)
+    apart = mover(one.value, (one.low, one.high), other.value, (other.low, other.high), none, none + 1)
+    low, high = (np.where((variance > 0) & (units > 1), a, b) for a, b in zip((low, high), apart, strict=True))
     return Measurement(other.value - one.value, low, high, one.n, METHOD)
+
+
+class _Pairs:
+    """The kernel h of one version, as products of units' residuals in the bins.
+
+    `weight` is the residuals' deviation from their bin's mean, so scaled that h = weight_i · weight_j; shape (n,)
+    where rows are units, else (units, MOST_BINS). `own` (units,) is h(i, i), `projection` (units,) the influence
+    on the estimate.
+    """
+
+    def __init__(self, partition: Partition, bins: Bins) -> None:
+        self.partition, self.bins = partition, bins
+        if partition.unit_of_row is None:
+            at = (partition.codes, bins.bin_of_row)
+            residual, count, weight = bins.residual, np.ones(partition.codes.size), bins.influence
+        else:
+            cell = partition.unit_of_row * MOST_BINS + bins.bin_of_row
+            shape = (partition.slice_of_unit.size, MOST_BINS)
+            residual, count, weight = (
+                tally(cell, values, shape[0] * MOST_BINS).reshape(shape)
+                for values in (bins.residual, None, bins.influence)
+            )
+            at = (partition.slice_of_unit[:, None], np.arange(MOST_BINS)[None, :])
+        rows = np.maximum(partition.rows, 1)[at[0]]
+        size = bins.size[at]
+        others = size - count
+        rest = np.maximum(others, 1)
+        self.weight = weight * np.sqrt(size / rest)
+        product = residual * np.where(others > 0, bins.gap[at] * size - residual, 0.0) / rest / rows
+        by_bin = (
+            tally((at[0] * MOST_BINS + at[1]).ravel(), product.ravel(), bins.gap.size)
+            / np.maximum(bins.size, 1).ravel()
+        )
+        projection = 2 * product - count * by_bin.reshape(bins.gap.shape)[at]
+        own = self.weight**2
+        self.own, self.projection = (v if v.ndim == 1 else v.sum(axis=1) for v in (own, projection))
+
+    def norm(self, other: _Pairs) -> FloatArray:
+        """Σ over bins k, l of (Σ_i weight_ik · other's weight_il)², by slice."""
+        if self.weight.ndim == 1:
+            cell = (self.partition.codes * MOST_BINS + self.bins.bin_of_row) * MOST_BINS + other.bins.bin_of_row
+            shared = tally(cell, self.weight * other.weight, self.partition.size * MOST_BINS**2)
+            return np.asarray((shared.reshape(self.partition.size, -1) ** 2).sum(axis=1), dtype=np.float64)
+        order = np.argsort(self.partition.slice_of_unit, kind="stable")
+        ends = np.cumsum(self.partition.units)[:-1]
+        slices = zip(np.split(self.weight[order], ends), np.split(other.weight[order], ends), strict=True)
+        return np.array([((a.T @ b) ** 2).sum() for a, b in slices])

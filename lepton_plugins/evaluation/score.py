@@ -8,7 +8,7 @@ the same data always gives the same interval:
 - ROC AUC: DeLong's variance in a score interval with Newcombe's variance function
 - log loss, Brier, MAE, MSE, pinball, nDCG, MRR, recall@k: Student's t corrected for skewness (Hall 1992);
   RMSE and R² from the same
-- calibration error: debiased, noncentral χ²
+- calibration error (squared): debiased, noncentral χ²; differences from the U-statistics' variance
 
 With `groups` the same methods rest on cluster-robust variances.
 
