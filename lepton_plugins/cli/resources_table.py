@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lepton_plugins.cli.output import new_table
@@ -24,10 +24,10 @@ def margins_table(margins: Sequence[Margin]) -> RenderableType:
     for item in margins:
         table.add_row(
             item.resource,
-            amount(item.resource, item.used),
-            amount(item.resource, item.budget),
+            _amount(item.resource, item.used),
+            _amount(item.resource, item.budget),
             f"{100 * item.utilisation:.0f} %",
-            amount(item.resource, item.unit),
+            _amount(item.resource, item.unit),
             _worth(item),
         )
     return table
@@ -47,9 +47,20 @@ def scenarios_table(scenarios: Sequence[Scenario]) -> RenderableType:
             _shares(item),
             "–" if item.objective is None else f"{item.objective:.5g}",
             "–" if item.gain is None else gain_text(item.gain),
-            ", ".join(f"{name} {amount(name, value)}" for name, value in item.used.items() if value),
+            _uses(item),
         )
     return table
+
+
+def _uses(item: Scenario) -> str:
+    parts = [f"{name} {amount(name, value)}" for name, value in item.used.items() if value]
+    return ", ".join([*parts, *([f"price {item.cost:g}"] if item.cost else [])])
+
+
+def _amount(resource: str, value: float) -> str:
+    if resource.startswith("pools."):
+        return f"{value:g} node" + ("" if value == 1 else "s")
+    return amount(resource, value)
 
 
 def _worth(item: Margin) -> str:
@@ -63,4 +74,11 @@ def _worth(item: Margin) -> str:
 
 
 def _shares(item: Scenario) -> str:
-    return ", ".join(f"version {version} {100 * share:.3g} %" for version, share in item.shares.items())
+    return ", ".join(
+        f"version {version} {100 * share:.3g} %{_replicas(item.replicas.get(version, {}))}"
+        for version, share in item.shares.items()
+    )
+
+
+def _replicas(pools: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{count} × {pool}' for pool, count in pools.items())})" if pools else ""

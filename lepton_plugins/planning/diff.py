@@ -89,10 +89,22 @@ def _arms(old: DeploymentPlan, new: DeploymentPlan) -> Iterable[Change]:
         for key in ("artifact_digest", "backend", "format", "trust"):
             yield from _value(f"{place}.{key}", getattr(before, key), getattr(arm, key))
         was, becomes = before.resources.model_dump(), arm.resources.model_dump()
+        yield from _replicas(before, arm)
         for key in becomes:
+            if key == "pools" or (key == "replicas" and was["pools"] != becomes["pools"]):
+                continue
             # The CPU follows the share, which is told already.
             if key != "cpu" or abs(before.share - arm.share) <= 1e-6:
                 yield from _value(f"{place}.resources.{key}", was[key], becomes[key])
+
+
+def _replicas(before: Arm, arm: Arm) -> Iterable[Change]:
+    was, becomes = before.resources.pools, arm.resources.pools
+    for pool in {**was, **becomes}:
+        old, new = was.get(pool, 0), becomes.get(pool, 0)
+        if old != new:
+            text = f"~ version {_name(arm)}: replicas on {pool} {old} → {new}"
+            yield Change(what=f"arms.{arm.version}.resources.pools.{pool}", old=old, new=new, text=text)
 
 
 def _policy(old: DeploymentPlan, new: DeploymentPlan) -> Iterable[Change]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from lepton_plugins.planning.quantity import amount
-from lepton_plugins.records.plan import DeploymentPlan, Gain
+from lepton_plugins.records.plan import ArmResources, DeploymentPlan, Gain
 from lepton_plugins.records.record import Record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+#: Characters of a node's bar.
+_BAR = 20
 #: A screenful of segments; the plan's document has all.
 _MOST_SHOWN = 40
 
@@ -85,7 +89,7 @@ class PlannedDeployment(Record):
                 arm.label or "",
                 f"{100 * arm.share:.1f} %",
                 ", ".join(self._roles(arm.version)),
-                _resources(arm.resources.cpu, arm.resources.memory, arm.resources.gpu),
+                _resources(arm.resources),
             ]
             for arm in plan.arms
         ]
@@ -114,10 +118,38 @@ class PlannedDeployment(Record):
                     ],
                 )
             )
+        if plan.spec.resources.pools:
+            tables += [self._pools(), self._nodes()]
         if plan.rejected:
             rejected = [[item.version, item.code, item.reason] for item in plan.rejected]
             tables.append(("Not arms", [("version", True), ("code", False), ("reason", False)], rejected))
         return tables
+
+    def _pools(self) -> tuple[str, list[tuple[str, bool]], list[list[str]]]:
+        """What is used of each pool's nodes."""
+        plan, rows = self.plan, []
+        for name, pool in plan.spec.resources.pools.items():
+            held = plan.allocation.nodes.get(name, ())
+            each = [_used(plan, name, node) for node in held]
+            parts = []
+            for resource, has in (("cpu", pool.cpu), ("memory", pool.memory), ("gpu", pool.gpu)):
+                given = sum(node[resource][0] for node in each if resource in node)
+                parts.append(f"{100 * given / (has * pool.nodes):.0f} %" if has else "")
+            cost = f"{pool.price * len(held):g}" if pool.price else ""
+            rows.append([name, f"{len(held)} of {pool.nodes}", *parts, cost])
+        head = [("pool", False), ("nodes", True), ("cpu", True), ("memory", True), ("gpu", True), ("price", True)]
+        return "Node pools, used of all nodes", head, rows
+
+    def _nodes(self) -> tuple[str, list[tuple[str, bool]], list[list[str]]]:
+        """A picture of the allocation: one line for nodes of a pool that hold the same."""
+        rows = []
+        for name, nodes in self.plan.allocation.nodes.items():
+            alike = Counter(tuple(sorted(held.items())) for held in nodes)
+            for held, count in alike.items():
+                replicas = ", ".join(f"version {version} × {number}" for version, number in held)
+                rows.append([name, str(count), _bar(_used(self.plan, name, dict(held))), replicas])
+        head = [("pool", False), ("nodes", True), ("fullest by", False), ("holds", False)]
+        return "Nodes", head, rows[:_MOST_SHOWN]
 
     def _roles(self, version: str) -> list[str]:
         around = self.plan.around
@@ -145,6 +177,9 @@ class PlannedDeployment(Record):
             limit = getattr(budget, resource, None)
             if limit is not None:
                 lines.append(f"Budget of {resource}: {amount(resource, used)} of {amount(resource, limit)}.")
+        moves = self.plan.allocation.moves
+        if moves is not None:
+            lines.append(f"Replicas to start that the plan in force doesn't have: {moves}.")
         return lines
 
 
@@ -178,6 +213,27 @@ def _shares(shares: dict[str, float]) -> str:
     return ", ".join(f"{version} {100 * share:.3g} %" for version, share in answering.items())
 
 
-def _resources(cpu: float | None, memory: int | None, gpu: float | None) -> str:
-    parts = {"cpu": cpu, "memory": memory, "gpu": gpu}
-    return ", ".join(amount(name, value) for name, value in parts.items() if value)
+def _resources(given: ArmResources) -> str:
+    parts = {"cpu": given.cpu, "memory": given.memory, "gpu": given.gpu}
+    amounts = [amount(name, value) for name, value in parts.items() if value]
+    replicas = [f"{count} × {pool}" for pool, count in given.pools.items()]
+    return ", ".join([*replicas, *amounts])
+
+
+def _used(plan: DeploymentPlan, pool: str, held: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """What a node's replicas are given of each resource, and what the node has."""
+    node = plan.spec.resources.pools[pool]
+    has = {"cpu": node.cpu, "memory": node.memory, "gpu": node.gpu}
+    given = dict.fromkeys(has, 0.0)
+    for arm in plan.arms:
+        for name in has:
+            part = (getattr(arm.resources, name) or 0.0) / arm.resources.replicas
+            given[name] += held.get(arm.version, 0) * part
+    return {name: (given[name], float(value)) for name, value in has.items() if value}
+
+
+def _bar(used: Mapping[str, tuple[float, float]]) -> str:
+    """`█████░░░░░ memory 52 %`: the resource of which a node is fullest."""
+    name, part = max(((name, given / has) for name, (given, has) in used.items()), key=lambda item: item[1])
+    filled = min(round(_BAR * part), _BAR)
+    return f"{'█' * filled}{'░' * (_BAR - filled)} {name} {100 * part:.0f} %"

@@ -22,9 +22,17 @@ KEYS: dict[str, tuple[str, ...]] = {
     "gpu": ("resources", "budget", "gpu"),
     "gpu_memory": ("resources", "budget", "gpu_memory"),
     "p99": ("resources", "slo", "p99"),
+    "headroom": ("resources", "headroom"),
+    "batch": ("resources", "batch"),
+    "replica_cpu": ("resources", "replica_cpu"),
+    "min_replicas": ("resources", "min_replicas"),
+    "survive": ("resources", "survive"),
+    "price": ("objective", "price"),
     "max_versions": ("resources", "max_versions"),
     "min_share": ("resources", "min_share"),
 }
+#: What may be changed of a node pool: `pools.NAME.nodes` …
+POOL_KEYS = ("nodes", "cpu", "memory", "gpu", "gpu_memory", "price", "speed")
 #: One more of each: a core, a GiB, a device.
 UNITS: dict[str, float] = {"cpu": 1, "memory": 2**30, "gpu": 1, "gpu_memory": 2**30}
 Trusted = Literal["pickle"] | None
@@ -38,11 +46,15 @@ class Scenario(Record):
     objective: float | None = None
     gain: Gain | None = None
     used: dict[str, float] = {}
+    replicas: dict[str, dict[str, int]] = {}
+    """By version and pool; empty without pools."""
+    cost: float | None = None
+    """The price of the nodes used."""
     problem: str | None = None
 
 
 class Margin(Record):
-    """A budgeted resource: how much of it the plan uses, and what one more unit would be worth.
+    """A budgeted resource, or a pool's nodes: how much of it the plan uses, and what one more unit would be worth.
 
     `worth` is how much higher the objective would be (a utility: at most 1 in `mixture` without weights); None
     where the shares are the policy's own and no solver chose.
@@ -71,9 +83,11 @@ def margins(registry: Registry, planned: PlannedDeployment, *, trust: Trusted = 
     before = planned.plan.allocation
     if before.gap:
         before = make_plan(registry, exact, trust=trust).plan.allocation
+    limits = [(resource, unit, getattr(spec.resources.budget, resource)) for resource, unit in UNITS.items()]
+    limits += [(f"pools.{name}.nodes", 1, pool.nodes) for name, pool in spec.resources.pools.items()]
+    nodes = {f"pools.{name}.nodes": float(len(held)) for name, held in planned.plan.allocation.nodes.items()}
     found = []
-    for resource, unit in UNITS.items():
-        budget = getattr(spec.resources.budget, resource)
+    for resource, unit, budget in limits:
         if budget is None:
             continue
         then = scenario(registry, changed(exact, {resource: budget + unit}), f"{resource}+1", trust=trust)
@@ -83,7 +97,7 @@ def margins(registry: Registry, planned: PlannedDeployment, *, trust: Trusted = 
         found.append(
             Margin(
                 resource=resource,
-                used=planned.plan.allocation.used.get(resource, 0.0),
+                used=(planned.plan.allocation.used | nodes).get(resource, 0.0),
                 budget=budget,
                 unit=unit,
                 worth=worth,
@@ -118,6 +132,8 @@ def _scenario(planned: PlannedDeployment, name: str) -> Scenario:
         objective=plan.allocation.objective,
         gain=plan.gain,
         used=plan.allocation.used,
+        replicas={arm.version: arm.resources.pools for arm in plan.arms if arm.resources.pools},
+        cost=plan.allocation.cost,
     )
 
 
@@ -128,21 +144,36 @@ def read(text: str) -> dict[str, str]:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value:
             raise InvalidInput(f"--what-if: found {part!r}, expected KEY=VALUE such as load=400/s.")
-        if key not in KEYS:
-            raise InvalidInput(
-                f"--what-if: found the key {key!r}, expected one of {', '.join(KEYS)}.{nearest(key, KEYS)}"
-            )
+        if key not in KEYS and not _of_pool(key):
+            names = f"{', '.join(KEYS)}, pools.NAME.({'|'.join(POOL_KEYS)})"
+            raise InvalidInput(f"--what-if: found the key {key!r}, expected one of {names}.{nearest(key, KEYS)}")
         if key in found:
             raise InvalidInput(f"--what-if: found {key} twice in {text!r}, expected each key once.")
         found[key] = value
     return found
 
 
+def _of_pool(key: str) -> bool:
+    parts = key.split(".")
+    return len(parts) == 3 and parts[0] == "pools" and parts[2] in POOL_KEYS
+
+
+def _place(spec: PlanSpec, key: str) -> tuple[str, ...]:
+    """Where a key stands in the plan file. InvalidInput where it names no pool of it."""
+    if not _of_pool(key):
+        return KEYS[key]
+    _, pool, part = key.split(".")
+    if pool not in spec.resources.pools:
+        known = ", ".join(spec.resources.pools) or "none"
+        raise InvalidInput(f"--what-if: found the pool {pool!r}, expected one of the plan file's: {known}.")
+    return ("resources", "pools", pool, part)
+
+
 def changed(spec: PlanSpec, changes: Mapping[str, object]) -> PlanSpec:
     """The plan file with other values, `none` for no limit. SpecInvalid where a value isn't one."""
     data = spec.model_dump(mode="json", exclude_unset=True)
     for key, value in changes.items():
-        *above, last = KEYS[key]
+        *above, last = _place(spec, key)
         at = data
         for name in above:
             at = at.setdefault(name, {})

@@ -40,4 +40,4 @@ class AutoSolver:
         if exact is None:
             return other
         best = exact if exact.objective >= other.objective else other
-        return rebounded(best, min(exact.bound, other.bound))
+        return replace(rebounded(best, min(exact.bound, other.bound)), seconds=monotonic() - start)

@@ -18,6 +18,8 @@ _NAMES = {"cpu": "CPU", "memory": "memory", "gpu": "GPUs", "gpu_memory": "GPU me
 _MOST_TRIED = 20
 #: Nodes beyond those of a pool that a relaxation may ask for.
 _MORE_NODES = 1000
+#: More nodes of a pool that are tried where replicas can't be packed.
+_MOST_PACKED = 3
 #: Seconds for each question.
 _SECONDS = 2.0
 
@@ -38,6 +40,24 @@ def reasons(program: Program, limits: dict[str, float]) -> Sequence[str]:
     if len(conflicting) > 1:
         found = [f"{' and '.join(conflicting)} conflict with each other", *found]
     return found or [f"{' and '.join(conflicting)}: no relaxation of a budget, of nodes or of the load is enough"]
+
+
+def unpackable(problem: AllocationProblem, limits: dict[str, float]) -> Sequence[str]:
+    """Enough of everything on all nodes together, but no node for each replica as a whole: the fewest more that do."""
+    found = []
+    for index, pool in enumerate(problem.pools):
+        for more in range(1, _MOST_PACKED + 1):
+            pools = list(problem.pools)
+            pools[index] = replace(pool, nodes=pool.nodes + more)
+            larger = Program(replace(problem, pools=pools), node_exact=True)
+            result = larger.solve(-larger.use("versions"), limits, time_limit=_seconds(problem), gap=1.0)
+            if result.x is not None:
+                found.append(
+                    f"resources.pools.{pool.name}.nodes: found {pool.nodes}; with {pool.nodes + more} there is one"
+                )
+                break
+    start = "the nodes together have enough, but no replica may lie on two of them"
+    return [start, *found, *_less_load(problem, limits)]
 
 
 def smallest(program: Program, resource: str, others: dict[str, float]) -> float | None:

@@ -39,7 +39,11 @@ class MilpSolver:
     """
 
     name = NAME
-    engine: Engine = staticmethod(by_scipy)
+
+    @property
+    def engine(self) -> Engine:
+        """Who solves the programs."""
+        return by_scipy
 
     def solve(self, problem: AllocationProblem) -> AllocationSolution:
         start = monotonic()
@@ -47,7 +51,7 @@ class MilpSolver:
             raise Infeasible(infeasible.reasons(Program(problem), limits_of(problem)))
         found = without_limits(problem, self.name)
         if found is None:
-            found = _Exact(problem, self.name, type(self).engine, start + problem.time_limit).solve()
+            found = _Exact(problem, self.name, self.engine, start + problem.time_limit).solve()
         return replace(found, seconds=monotonic() - start)
 
 
@@ -104,7 +108,11 @@ class _Exact:
         """The program's result, which has an x, and the objective's bound by it."""
         worth = program.select() if self.problem.form == "select" else program.mixture()
         left = max(self.end - monotonic(), 0.05 * self.problem.time_limit)
-        result = program.solve(worth, limits, time_limit=left, gap=self.problem.gap, engine=self.engine)
+        result = program.solve(
+            worth, limits, time_limit=left, gap=self.problem.gap, engine=self.engine, start=program.as_in_force()
+        )
+        if result.status == "infeasible" and program.node_exact:
+            raise Infeasible(infeasible.unpackable(self.problem, limits))
         if result.status == "infeasible":
             raise Infeasible(infeasible.reasons(program, limits))
         if result.x is None:

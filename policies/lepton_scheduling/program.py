@@ -357,6 +357,16 @@ class Program:
         matrix = csc_array((value, (row, column)), shape=(int(first[-1]), self.columns))
         return Model(worth, matrix, low, high, lower, upper, whole, start)
 
+    def as_in_force(self) -> FloatArray | None:
+        """A start: the replicas in force and no others; the rest is NaN, for whoever can fill it in."""
+        held = self.problem.in_force
+        if held is None or self.node_exact:
+            return None
+        start = np.full(self.columns, np.nan)
+        start[self.cells : self.r] = held.any(axis=1)
+        start[self.r : self.m] = held[self.r_version, self.r_bin]
+        return start
+
     # --- the way back ----------------------------------------------------------------------------
 
     def shares(self, x: FloatArray) -> FloatArray:

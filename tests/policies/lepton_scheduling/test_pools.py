@@ -51,6 +51,13 @@ def test_heuristics_on_pools(name, pooled_problems):
     assert np.mean(short) < 0.005
 
 
+def test_highs_agrees_with_milp_and_begins_with_the_plan_in_force(pooled_problems):
+    pytest.importorskip("highspy")
+    for problem, expected in pooled_problems[:40]:
+        if expected is not None:
+            assert solver("highs").solve(problem).objective == pytest.approx(expected, abs=1e-6)
+
+
 def one_pool(new_pooled, **changes):
     """Two versions on one pool of four nodes; the second is better and takes a whole node."""
     facts = {
