@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from lepton_plugins.records.report import EvaluationReport, Task
     from lepton_plugins.records.spec import PlanSpec
     from lepton_plugins.records.version import ModelVersion
+    from lepton_plugins.replay.off_policy import OffPolicy
+    from lepton_plugins.replay.verification import Verification
     from lepton_plugins.routing.router import Explanation, Router
 
 
@@ -347,6 +349,25 @@ class ModelRegistry:
                 return router.explain(context, key=key)
             finally:
                 router.close()
+
+    def verify(self, log: str | Path) -> Verification:
+        """Make the decisions of a log once more, each under the plan that made it: they must come out the same."""
+        from lepton_plugins.replay.replay import plans_of, replay
+
+        return replay(log, plans_of(self.registry))
+
+    def replay(self, log: str | Path, plan: PlanSpec | Mapping[str, Any] | str | Path) -> OffPolicy:
+        """What another plan (a plan file, its content, a deployment directory) would have earned on a decision log.
+
+        Without estimates where the log doesn't support them; `refusal` says why. NoRewards, ReplayImpossible,
+        ContextNotLogged, LogUnreadable, and what `plan` raises.
+        """
+        from lepton_plugins.replay.replay import plan_in, replay_as
+
+        if isinstance(plan, str | Path) and Path(plan).is_dir():
+            return replay_as(log, *plan_in(Path(plan)))
+        planned = self.plan(plan, save=False)
+        return replay_as(log, planned.plan, planned.files)
 
     # --- housekeeping ----------------------------------------------------------------------
 

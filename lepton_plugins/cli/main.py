@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from lepton_plugins import __version__
-from lepton_plugins.cli import deploying, evaluating, planning, registering, routing, setting_up
+from lepton_plugins.cli import deploying, evaluating, planning, registering, replaying, routing, setting_up
 from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import LeptonError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (setting_up, registering, evaluating, planning, deploying, routing):
+for group in (setting_up, registering, evaluating, planning, deploying, routing, replaying):
     group.add_to(app)
 
 

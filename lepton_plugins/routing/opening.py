@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 
 from lepton_plugins.errors import DirectoryInvalid, LeptonError
 from lepton_plugins.plugins import plugins, validation_lines
-from lepton_plugins.records.plan import Arm
+from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.loading import load_version
@@ -18,20 +18,25 @@ from lepton_plugins.routing.model_cache import ModelCache, ModelKey
 from lepton_plugins.routing.policy import SelectionPolicy
 
 
+def policy_of(plan: DeploymentPlan, files: Mapping[str, bytes]) -> SelectionPolicy:
+    """A plan's policy with its files, from its plugin. UnknownPlugin."""
+    factory = plugins().load("policy", plan.policy.kind)
+    versions = [arm.version for arm in plan.arms]
+    policy: SelectionPolicy = factory(plan.policy, files, versions, versions.index(plan.default))
+    return policy
+
+
 def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
     """The plan's policy, from its plugin. UnknownPlugin; DirectoryInvalid where the plugin can't read its part."""
     plan = directory.plan
-    factory = plugins().load("policy", plan.policy.kind)
-    versions = [arm.version for arm in plan.arms]
     try:
-        policy: SelectionPolicy = factory(plan.policy, directory.policy_files, versions, versions.index(plan.default))
+        return policy_of(plan, directory.policy_files)
     except LeptonError:
         raise
     except Exception as error:  # A plugin of another version, or a plan that no planner wrote.
         found = validation_lines(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         reason = f"the policy {plan.policy.kind} can't read its part of the plan: {found[:300]}"
         raise DirectoryInvalid(directory.path, reason) from error
-    return policy
 
 
 def load_models(

@@ -1,0 +1,140 @@
+"""What a policy would have earned, estimated from another one's decisions.
+
+Direct method, inverse propensity scores (IPS), their self-normalised form (SNIPS) and the doubly robust estimator
+(DR), after Dudík, Langford, Li 2011 and Swaminathan, Joachims 2015. Rewards of one unit depend on each other: each
+interval is Student's t on the influence of whole units, with the degrees of freedom that a sum of such unequal
+parts has (Satterthwaite 1946).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: How much a reward model's coefficients are drawn to zero; the intercept isn't.
+RIDGE = 1.0
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """An estimate with the part that each row has in it: `value` is the mean of value + `rows` (n,)."""
+
+    value: float
+    rows: Floats
+
+    def __sub__(self, other: Influence) -> Influence:
+        return Influence(self.value - other.value, self.rows - other.rows)
+
+    def interval(self, units: NDArray[np.intp], level: float = 0.95) -> tuple[float, float]:
+        """The estimate's interval; `units` (n,) are codes 0, 1, … of the unit of each row."""
+        from scipy.stats import t
+
+        sums = np.bincount(units, weights=self.rows)
+        count = len(sums)
+        square = float(np.square(sums).sum())
+        if count < 2:
+            return -np.inf, np.inf
+        if square == 0:
+            return self.value, self.value
+        freedom = max(square**2 / float(np.power(sums, 4).sum()) - 1, 1.0)
+        error = np.sqrt(square * count / (count - 1)) / len(self.rows)
+        half = float(t.isf((1 - level) / 2, min(freedom, count - 1))) * float(error)
+        return self.value - half, self.value + half
+
+
+def on_policy(rewards: Floats) -> Influence:
+    """What was earned."""
+    mean = float(rewards.mean())
+    return Influence(mean, rewards - mean)
+
+
+def ips(rewards: Floats, weights: Floats) -> Influence:
+    """Rewards weighted by how much likelier the new policy would have chosen so: unbiased."""
+    value = float((weights * rewards).mean())
+    return Influence(value, weights * rewards - value)
+
+
+def snips(rewards: Floats, weights: Floats) -> Influence:
+    """IPS over the weights' own mean: a small bias, and no dependence on where rewards have their zero."""
+    value = float((weights * rewards).sum() / weights.sum())
+    return Influence(value, weights * (rewards - value) / float(weights.mean()))
+
+
+def direct(rewards: Floats, chosen: NDArray[np.intp], target: Floats, features: Floats) -> Influence:
+    """The mean reward that a linear model of each arm's rewards predicts for the new policy.
+
+    Its interval is that of the coefficients and of the traffic; what the model can't express is in neither.
+    """
+    value = np.zeros(len(rewards))
+    correction = np.zeros(len(rewards))
+    ridge = _penalty(features)
+    for arm in range(target.shape[1]):
+        part = target[:, arm]
+        if not part.any():
+            continue
+        here = chosen == arm
+        own = features[here]
+        inverse = np.linalg.inv(own.T @ own + ridge)
+        model = inverse @ (own.T @ rewards[here])
+        value += part * (features @ model)
+        # The mean's dependence on the coefficients, through the rows that they were fitted on.
+        # Residuals as if each row had been left out (HC3): a row that decides its own cell seems to fit too well.
+        leverage = np.minimum((own @ inverse * own).sum(axis=1), 0.99)
+        residuals = (rewards[here] - own @ model) / (1.0 - leverage)
+        correction[here] = (own @ (inverse @ (part @ features))) * residuals
+    mean = float(value.mean())
+    return Influence(mean, value - mean + correction)
+
+
+def doubly_robust(
+    rewards: Floats,
+    chosen: NDArray[np.intp],
+    weights: Floats,
+    target: Floats,
+    features: Floats,
+    units: NDArray[np.intp],
+    seed: int = 0,
+) -> Influence:
+    """The model's prediction, corrected by the weighted residuals of what was chosen.
+
+    Unbiased whatever the model, which is fitted on other units than those it predicts.
+    """
+    rows, arms = target.shape
+    fold = (np.random.default_rng(seed).permutation(int(units.max()) + 1) % FOLDS)[units]
+    ridge = _penalty(features)
+    predicted = np.zeros((rows, arms))
+    for arm in range(arms):
+        if not target[:, arm].any() and not (chosen == arm).any():
+            continue
+        grams, moments = [], []
+        for number in range(FOLDS):
+            here = (fold == number) & (chosen == arm)
+            grams.append(features[here].T @ features[here])
+            moments.append(features[here].T @ rewards[here])
+        for number in range(FOLDS):
+            here = fold == number
+            gram, moment = sum(grams) - grams[number], sum(moments) - moments[number]
+            if not gram[0, 0]:
+                continue  # No row of this arm elsewhere: the residuals alone speak.
+            predicted[here, arm] = features[here] @ np.linalg.solve(gram + ridge, moment)
+    value = (target * predicted).sum(axis=1) + weights * (rewards - predicted[np.arange(rows), chosen])
+    mean = float(value.mean())
+    return Influence(mean, value - mean)
+
+
+def effective_size(weights: Floats, units: NDArray[np.intp]) -> float:
+    """How many units of equal weight would tell as much (Kish 1965): 0 where no weight is positive."""
+    sums = np.bincount(units, weights=weights)
+    square = float(np.square(sums).sum())
+    return float(sums.sum()) ** 2 / square if square else 0.0
+
+
+def _penalty(features: Floats) -> Floats:
+    penalty = RIDGE * np.eye(features.shape[1])
+    penalty[0, 0] = 1e-9
+    return penalty
