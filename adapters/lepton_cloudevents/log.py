@@ -114,7 +114,7 @@ def _sending(sender: Sender, source: str, namespace: str) -> Any:
     return write
 
 
-def _finish(queue: DecisionQueue, sender: Sender) -> None:
+def _finish(queue: DecisionQueue[DecisionBlock], sender: Sender) -> None:
     sender.end()
     queue.close()
     sender.close()

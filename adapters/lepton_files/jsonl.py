@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lepton_files.index import DecisionIndex
+from lepton_files.locking import exclusive
 from lepton_files.parquet import read_parquet
 from lepton_files.place import Place, expire, log_files
 from lepton_files.writer import BlockWriter, LineFile
@@ -100,7 +100,7 @@ class JsonLinesDecisionLog:
         unknown: list[str] = []
         self._own()
         self._writer.drain()
-        with self._lock, _exclusive(self.directory / "feedback.lock"):
+        with self._lock, exclusive(self.directory / "feedback.lock"):
             self._index.catch_up()
             lines = bytearray()
             seen: dict[str, Decision] = {}
@@ -189,19 +189,6 @@ def _lines(file: Path) -> Iterator[BlockLine | FeedbackLine]:
                 yield LINES.decode(line)
             except msgspec.DecodeError:
                 continue
-
-
-@contextmanager
-def _exclusive(file: Path) -> Iterator[None]:
-    """One process at a time: two workers that get the same feedback must count it once."""
-    try:
-        import fcntl
-    except ImportError:  # Without it (Windows) one process at a time should keep a log.
-        yield
-        return
-    with file.open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _reopen(

@@ -25,4 +25,11 @@ def lepton_stores() -> list[StoreOffer]:
             requires=("pyarrow",),
             install="pip install pyarrow",
         ),
+        StoreOffer(
+            name="files",
+            summary="Learning state in a directory, shared by the processes of a machine",
+            target="lepton_files.state:FileStateStore",
+            schemes=("file",),
+            holds="state",
+        ),
     ]

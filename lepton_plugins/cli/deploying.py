@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,7 +70,7 @@ def generate(
 
     open_target(target)  # Before a plan is pulled for nothing.
     with deployment(source) as directory:
-        _, written = render(directory, target, to, pairs(option or [], "--option"))
+        _, written = render(directory, target, to, pairs(option or [], "--option"), registry=terminal.registry)
     files = [path.as_posix() for path in written]
     show({"target": target, "directory": str(to), "files": files}, lambda: "\n".join(files), output)
 
@@ -85,6 +86,10 @@ def serve(
     no_context: Annotated[
         bool, typer.Option("--no-context", help="Log decisions without the columns they were made by.")
     ] = False,
+    learning: Annotated[
+        str,
+        typer.Option(metavar="URI|none", help="Where a policy keeps what it learns: a directory, or redis://…"),
+    ] = "lepton-learning",
     state: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="With NAME: keep what was pulled here (default: a temporary one)."),
@@ -111,28 +116,31 @@ def serve(
 
     Example: lepton serve flights --port 8080 --decisions parquet:/var/lib/lepton/flights
     """
-    from lepton_plugins.serving.run import serve as run
-    from lepton_plugins.serving.settings import ServingSettings, token_from
-
-    settings = ServingSettings(
-        host=host,
-        token=token_from(os.environ, token_file),
-        allowed_hosts=tuple(allowed_host or ()),
-        decisions=None if decisions == "none" else decisions,
-        log_context=not no_context,
-        workers=workers,
-        threads=threads,
-        grpc_port=grpc_port,
-        certificate=certificate,
-        key=key,
-    )
-    directory = deployment_directory(source)
-    if directory is not None:
-        run(directory, host, port, settings=settings)
-        return
-    from lepton_plugins.serving.follower import Follow
-
     with ExitStack() as stack:
+        gc.disable()  # Until it serves: nothing of what is loaded goes away again.
+        stack.callback(gc.enable)
+        from lepton_plugins.serving.run import serve as run
+        from lepton_plugins.serving.settings import ServingSettings, token_from
+
+        settings = ServingSettings(
+            host=host,
+            token=token_from(os.environ, token_file),
+            allowed_hosts=tuple(allowed_host or ()),
+            decisions=None if decisions == "none" else decisions,
+            log_context=not no_context,
+            learning=None if learning == "none" else learning,
+            workers=workers,
+            threads=threads,
+            grpc_port=grpc_port,
+            certificate=certificate,
+            key=key,
+        )
+        directory = deployment_directory(source)
+        if directory is not None:
+            run(directory, host, port, settings=settings)
+            return
+        from lepton_plugins.serving.follower import Follow
+
         if state is None:
             state = Path(mkdtemp(prefix="lepton-serve-"))
             stack.callback(_remove, state)

@@ -52,8 +52,8 @@ def send(to: str, items: Sequence[Feedback]) -> dict[str, Any]:
     from lepton_plugins.routing.store import open_log
 
     with closing(open_log(to)) as log:
-        receipt = log.feedback(items)
-        stored, duplicates, unknown = receipt.stored, receipt.duplicates, receipt.unknown
+        kept = log.feedback(items)
+        stored, duplicates, unknown = kept.stored, kept.duplicates, kept.unknown
     return {"stored": stored, "duplicates": duplicates, "unknown": list(unknown)}
 
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from threading import Condition, Event, Thread
+from typing import Generic, TypeVar
 
-from lepton_plugins.routing.store import DecisionBlock
+#: A request's decisions: as many as its length.
+Decisions = TypeVar("Decisions", bound=Sized)
 
 #: How long decisions wait to be written together; one write for many costs the requests less.
 _INTERVAL = 0.05
 
 
-class DecisionQueue:
+class DecisionQueue(Generic[Decisions]):
     """`write` gets blocks in their order, in one thread, and returns how many decisions it lost.
 
     At most `max_rows` decisions wait. `dropped` counts those that found the queue full or that `write` lost.
     """
 
-    def __init__(self, write: Callable[[list[DecisionBlock]], int], max_rows: int, name: str) -> None:
+    def __init__(self, write: Callable[[list[Decisions]], int], max_rows: int, name: str) -> None:
         self.dropped = 0
         self.pid = os.getpid()
         self._write = write
         self._max_rows = max_rows
         self._name = name
-        self._queue: deque[DecisionBlock] = deque()
+        self._queue: deque[Decisions] = deque()
         self._rows = 0
         self._changed = Condition()
         self._busy = False
@@ -33,7 +35,7 @@ class DecisionQueue:
         self._wake = Event()
         self._thread: Thread | None = None
 
-    def append(self, block: DecisionBlock) -> None:
+    def append(self, block: Decisions) -> None:
         rows = len(block)
         with self._changed:
             # A block beyond the bound is taken where nothing else waits: it could never be written else.

@@ -30,6 +30,7 @@ from lepton_plugins.errors import (
     RouteNotFound,
 )
 from lepton_plugins.plugins import plugins
+from lepton_plugins.routing.learning_state import open_state
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.call import Answer, Call
@@ -37,7 +38,7 @@ from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
 from lepton_plugins.serving.metrics import Metrics
-from lepton_plugins.serving.pointer import deployment_of
+from lepton_plugins.serving.pointer import Hold, deployment_of
 from lepton_plugins.serving.reload import PointerWatch
 from lepton_plugins.serving.routes import ROUTES, Route
 from lepton_plugins.serving.served import Served
@@ -91,6 +92,8 @@ class ServingApp(Starlette):
             if self.settings.decisions is not None:
                 offer = plugins().by_scheme("store", self.settings.decisions)
                 self.serving.log = offer.load()(self.settings.decisions)
+            if self.settings.learning is not None:
+                self.serving.learned = open_state(self.settings.learning)
             self._serve(self._load(directory))
             if self.settings.grpc_port is not None:
                 self.grpc = await self._start_grpc(self.settings.grpc_port)
@@ -141,13 +144,27 @@ class ServingApp(Starlette):
             self.serving.metrics.show({})
         await asyncio.to_thread(self._lanes.close)
         if served is not None:
-            await asyncio.to_thread(served.router.close)
+            await asyncio.to_thread(served.close)
         if self.serving.log is not None:
             await asyncio.to_thread(_close_log, self.serving)
+        if self.serving.learned is not None:
+            await asyncio.to_thread(self.serving.learned.close)
 
     def _load(self, directory: Path) -> Served:
-        router = Router.load(directory, log=self.serving.log, threads=self.settings.threads)
-        return Served(router, self.serving)
+        settings = self.settings
+        hold = Hold(directory)
+        try:
+            router = Router.load(
+                directory,
+                log=self.serving.log,
+                log_context=settings.log_context,
+                state=self.serving.learned,
+                threads=settings.threads,
+            )
+        except BaseException:
+            hold.release()
+            raise
+        return Served(router, self.serving, hold)
 
     def _replace(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
         """Load in this thread, swap on the loop's."""
@@ -157,7 +174,7 @@ class ServingApp(Starlette):
     async def _swap(self, served: Served) -> None:
         old = self.served
         if old is None:  # Stopped while it was loading.
-            await asyncio.to_thread(served.router.close)
+            await asyncio.to_thread(served.close)
             return
         self._serve(served)
         self.serving.reload.swaps += 1
@@ -380,7 +397,7 @@ async def _retire(state: ServerState, served: Served) -> None:
     while served.active:
         await asyncio.sleep(0.05)
     publish_router(state, served)
-    await asyncio.to_thread(served.router.close)
+    await asyncio.to_thread(served.close)
 
 
 def _close_log(state: ServerState) -> None:

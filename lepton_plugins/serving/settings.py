@@ -48,6 +48,8 @@ class ServingSettings(Record):
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
     log_context: bool = True
     """Whether the decision log has the columns that decisions were made by."""
+    learning: str | None = None
+    """Where what a policy learns is kept: a directory, or a URI such as `redis://host:6379/0`; None: in memory."""
     threads: int | None = Field(default=None, gt=0)
     """Threads that one arm may use for one call; None: the backend's choice."""
     workers: int = Field(default=1, gt=0)

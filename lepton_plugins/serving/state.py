@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lepton_plugins.routing.learning_state import StateStore
 from lepton_plugins.routing.store import DecisionLog
 from lepton_plugins.serving.counts import Key
 from lepton_plugins.serving.metrics import Metrics
@@ -43,6 +44,8 @@ class ReloadStatus:
 class ServerState:
     settings: ServingSettings
     log: DecisionLog | None = None
+    learned: StateStore | None = None
+    """Where what policies learn is kept; None: in this process."""
     metrics: Metrics = field(default_factory=Metrics)
     reload: ReloadStatus = field(default_factory=ReloadStatus)
     published: dict[Key, float] = field(default_factory=dict)

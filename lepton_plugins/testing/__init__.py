@@ -18,7 +18,9 @@ from lepton_plugins.testing.backend import BackendContract
 from lepton_plugins.testing.contract import Contract, ContractBroken
 from lepton_plugins.testing.deployment import write_deployment
 from lepton_plugins.testing.evidence import paired_predictions
+from lepton_plugins.testing.learning import LearningContract
 from lepton_plugins.testing.policy import PolicyContract
+from lepton_plugins.testing.state import StateStoreContract
 from lepton_plugins.testing.store import StoreContract
 from lepton_plugins.testing.target import TargetContract
 
@@ -26,7 +28,9 @@ __all__ = [
     "BackendContract",
     "Contract",
     "ContractBroken",
+    "LearningContract",
     "PolicyContract",
+    "StateStoreContract",
     "StoreContract",
     "TargetContract",
     "paired_predictions",

@@ -16,12 +16,16 @@ TEXT = (Path(__file__).parents[2] / "policies" / "README.md").read_text(encoding
 
 def test_every_policy_it_names_exists() -> None:
     named = set(re.findall(r"^\*\*`(\w+)`\*\*", TEXT, re.MULTILINE))
-    assert {"weighted", "segment_best", "rules", "learned", "cascade", "ensemble"} <= named
+    assert {"weighted", "segment_best", "rules", "learned", "cascade", "ensemble", "thompson", "lints"} <= named
     assert named <= set(plugins().offers("policy"))
+    for kind in plugins().offers("policy"):
+        assert f"`{kind}`" in TEXT
 
 
-def test_its_plan_is_one() -> None:
-    (block,) = re.findall(r"\n\n((?:    .*\n)+)", TEXT)
-    spec = parse_spec({"model": "m", **yaml.safe_load(textwrap.dedent(block))})
-    assert spec.policy.kind == "rules"
-    assert len(spec.policy.params["rules"]) == 3
+def test_its_plans_are_ones() -> None:
+    blocks = re.findall(r"\n\n((?:    .*\n)+)", TEXT)
+    specs = [parse_spec({"model": "m", **yaml.safe_load(textwrap.dedent(block))}) for block in blocks]
+    assert [spec.policy.kind for spec in specs] == ["rules", "lints"]
+    assert len(specs[0].policy.params["rules"]) == 3
+    for spec in specs:
+        plugins().load("policy", spec.policy.kind).Params.model_validate(spec.policy.params)

@@ -12,9 +12,9 @@ from lepton_plugins.errors import Infeasible, NoSolutionInTime
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.spec import Budget
 
-SOLVERS = ("auto", "milp", "greedy", "genetic", "swarm")
+SOLVERS = ("auto", "milp", "highs", "greedy", "genetic", "swarm")
 #: How far below the optimum each may be, on the average of the small problems.
-SHORT = {"auto": 0.0, "milp": 0.0, "greedy": 0.01, "genetic": 0.002, "swarm": 0.002}
+SHORT = {"auto": 0.0, "milp": 0.0, "highs": 0.0, "greedy": 0.01, "genetic": 0.002, "swarm": 0.002}
 
 
 def solver(name):
@@ -39,7 +39,7 @@ def test_against_brute_force(name, small_problems, kept):
         short.append(1 - solution.objective / expected)
     assert 80 < feasible < len(small_problems)
     assert np.mean(short) <= SHORT[name] + 1e-7
-    if name in ("auto", "milp"):
+    if name in ("auto", "milp", "highs"):
         assert max(short) < 1e-6
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lepton_plugins.errors import ColumnMissing, LeptonError, PolicyUnfit, RewardInvalid
 from lepton_plugins.planning.gain import compiled
 from lepton_plugins.routing.policy import Batch
+from lepton_plugins.testing import LearningContract
 from lepton_plugins.testing.evidence import paired_predictions
 from lepton_selection.bandit import Bandit
 from lepton_selection.best_of import best_of
@@ -38,6 +39,39 @@ WITHOUT_CONTEXT = [
 ]
 WITH_CONTEXT = [(LinUcb, {"features": ["carrier", "distance"]}), (LinTs, {"features": ["carrier", "distance"]})]
 ALL = WITHOUT_CONTEXT + WITH_CONTEXT
+
+
+class TestEpsilonGreedy(LearningContract):
+    policy = EpsilonGreedy
+
+
+class TestUcb(LearningContract):
+    policy = Ucb
+
+
+class TestExp3(LearningContract):
+    policy = Exp3
+
+
+class TestThompson(LearningContract):
+    policy = Thompson
+
+
+class TestThompsonGaussian(LearningContract):
+    policy = Thompson
+    params = {"likelihood": "gaussian"}
+
+
+class TestLinUcb(LearningContract):
+    policy = LinUcb
+    params = {"features": ["carrier", "hour"]}
+    columns = {"carrier": ["AA", "UA", None], "hour": [1, 12, 20.5]}
+
+
+class TestLinTs(LearningContract):
+    policy = LinTs
+    params = {"features": {"carrier": "hashed:8", "hour": "one_hot", "x": "standardised"}}
+    columns = {"carrier": ["AA", "UA", None], "hour": [1, 12, 20.5], "x": [1.0, float("nan"), 3.0]}
 
 
 def made(
