@@ -321,7 +321,7 @@ class ModelRegistry:
         """
         from lepton_plugins.generate import generate
 
-        model, files = generate(Path(directory), target, Path(to), options or {})
+        model, files = generate(Path(directory), target, Path(to), options or {}, registry=self.uri)
         _tell("generated", model, target=target, files=len(files))
         return files
 

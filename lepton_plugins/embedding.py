@@ -11,13 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lepton_plugins.errors import EnvironmentUnknown
-from lepton_plugins.plugins import GROUP, plugins
+from lepton_plugins.plugins import DISTRIBUTION, EMBEDDED, GROUP, plugins
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.plugin import BackendOffer
 from lepton_plugins.requirements import merge
 from lepton_plugins.routing.directory import DeploymentDirectory
 
-DISTRIBUTION = "lepton-plugins"
 CORE = "lepton_plugins"
 REQUIREMENTS = "requirements.txt"
 
@@ -62,14 +61,18 @@ def embedding(
 
 
 def write_packages(found: Embedding, to: Path) -> None:
-    """Write Lepton's packages and their dist-info below `to`, which is to stand on `sys.path`."""
+    """Write Lepton's packages and their dist-info below `to`, which is to stand on `sys.path`.
+
+    The dist-info has a name of its own: it comes first there, and under Lepton's it would hide what an
+    installed Lepton offers (MLflow's evaluator, its deployment targets) to whoever looks afterwards.
+    """
     installed = distribution(DISTRIBUTION)
     points = [entry for entry in installed.entry_points if entry.group == GROUP and entry.name in found.entry_points]
     for package in sorted({CORE, *(entry.module.partition(".")[0] for entry in points)}):
         _copy_package(package, to / package)
-    info = to / f"lepton_plugins-{installed.version}.dist-info"
+    info = to / f"{EMBEDDED.replace('-', '_')}-{installed.version}.dist-info"
     info.mkdir(parents=True)
-    header = ["Metadata-Version: 2.4", f"Name: {DISTRIBUTION}", f"Version: {installed.version}"]
+    header = ["Metadata-Version: 2.4", f"Name: {EMBEDDED}", f"Version: {installed.version}"]
     header += ["License-Expression: Apache-2.0", *(f"Requires-Dist: {line}" for line in sorted(_requires()))]
     (info / "METADATA").write_text("\n".join(header) + "\n", encoding="utf-8")
     lines = [f"[{GROUP}]", *sorted(f"{entry.name} = {entry.value}" for entry in points)]

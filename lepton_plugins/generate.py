@@ -16,12 +16,17 @@ from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.target import Target
 
 
-def generate(directory: Path, target: str, to: Path, options: Mapping[str, Any]) -> tuple[str, list[Path]]:
+def generate(
+    directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
+) -> tuple[str, list[Path]]:
     """Render `directory` into the empty directory `to`; returns the model and the files, relative, sorted.
 
-    All or nothing: what a failing target wrote doesn't stay. UnknownPlugin, DirectoryInvalid, InvalidInput.
+    `registry` is the URI of the one in use: a target with an option of that name is told. All or nothing: what
+    a failing target wrote doesn't stay. UnknownPlugin, DirectoryInvalid, InvalidInput.
     """
     renderer = open_target(target)
+    if registry is not None and "registry" in renderer.Options.model_fields:
+        options = {"registry": registry, **options}
     checked = _options(renderer, target, options)
     plan = DeploymentDirectory.open(directory).plan
     if to.exists() and (not to.is_dir() or any(to.iterdir())):

@@ -30,6 +30,9 @@ from lepton_plugins.records.plugin import (
 logger = logging.getLogger("lepton_plugins")
 
 GROUP = "lepton_plugins"
+DISTRIBUTION = "lepton-plugins"
+#: What Lepton is called inside an artefact that carries it.
+EMBEDDED = "lepton-plugins-embedded"
 
 #: Each family of offers: the hook that gathers it and the record it must return.
 FAMILIES: dict[str, tuple[str, type[Offer]]] = {
@@ -216,9 +219,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:
-    # `entry_points()` takes a distribution's first dist-info alone: a model that carries some of Lepton's plugins
-    # comes before the installed Lepton on sys.path once MLflow has loaded it, and would hide the others.
     found = [(entry, dist) for dist in distributions() for entry in dist.entry_points if entry.group == GROUP]
+    if any(dist.name == DISTRIBUTION for _, dist in found):
+        # A model that MLflow has loaded carries some of the plugins that are installed here, too.
+        found = [(entry, dist) for entry, dist in found if dist.name != EMBEDDED]
     return sorted(found, key=lambda pair: (pair[0].name, pair[1].name))
 
 

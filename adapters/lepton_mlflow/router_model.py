@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from operator import methodcaller
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from lepton_mlflow.router_signature import DECISIONS
-from lepton_plugins.errors import LeptonError
-from lepton_plugins.routing.prediction import Prediction
+from lepton_plugins.errors import LeptonError, UnknownPlugin
+from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.router import Router
 
 logger = logging.getLogger("lepton_mlflow")
@@ -28,9 +30,24 @@ class RouterModel(PythonModel):
     """
 
     router: Router | None = None
+    _model: Path | None = None
+    """The MLflow model that it was loaded from."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.router = Router.load(context.artifacts["deployment"])
+        deployment = Path(context.artifacts["deployment"])
+        try:
+            self.router = Router.load(deployment)
+        except UnknownPlugin:
+            # It carries the plugin itself, and this process has looked for plugins before it was loaded.
+            plugins.cache_clear()
+            self.router = Router.load(deployment)
+        self._model = next((folder for folder in deployment.parents[:3] if (folder / "MLmodel").is_file()), None)
+
+    def __reduce__(self) -> Any:
+        """A Spark worker, or any other process, needn't have Lepton: it loads the model, and with it its code."""
+        if self._model is None:
+            return super().__reduce__()
+        return methodcaller("unwrap_python_model"), (_ModelIn(self._model),)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -47,25 +64,14 @@ class RouterModel(PythonModel):
         except Exception:
             logger.exception("the router of %r failed", router.plan.model)
             raise MlflowException("The router failed on this request; its log says why.", INTERNAL_ERROR) from None
-        return decision_table(prediction) if (params or {}).get(DECISIONS) else prediction.values
+        return prediction.table() if (params or {}).get(DECISIONS) else prediction.values
 
 
-def decision_table(prediction: Prediction) -> pd.DataFrame:
-    """One row a row: the answer (`prediction`, or `proba_<class>`), and who gave it and why."""
-    values = prediction.values
-    columns: dict[str, Any] = {}
-    if values.ndim == 2:
-        names = prediction.classes or [str(index) for index in range(values.shape[1])]
-        columns = {f"proba_{name}": values[:, index] for index, name in enumerate(names)}
-    else:
-        columns["prediction"] = values
-    decisions = prediction.decisions
-    columns["lepton_version"] = [decision.served for decision in decisions]
-    columns["lepton_chosen"] = [decision.chosen for decision in decisions]
-    columns["lepton_propensity"] = np.array(
-        [decision.propensity[prediction.block.arms.index(decision.chosen)] for decision in decisions], dtype=np.float64
-    )
-    columns["lepton_segment"] = [decision.segment for decision in decisions]
-    columns["lepton_reason"] = [decision.reason for decision in decisions]
-    columns["lepton_decision"] = [decision.id for decision in decisions]
-    return pd.DataFrame(columns)
+class _ModelIn:
+    """Unpickles as the MLflow model in a directory; naming nothing of Lepton's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return mlflow.pyfunc.load_model, (str(self.folder),)

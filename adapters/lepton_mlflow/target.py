@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from lepton_plugins.canonical import digest_tree
 from lepton_plugins.embedding import copy_deployment, embedding, files_below, write_packages
+from lepton_plugins.errors import ModelNotFound
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
+from lepton_plugins.records.version import ModelVersion
 from lepton_plugins.routing.directory import DeploymentDirectory
 
 CODE = "code"
@@ -30,12 +34,16 @@ set_model(RouterModel())
 
 
 class MlflowOptions(Record):
-    """Options of the target `mlflow`."""
+    """What the flags of `lepton generate --target mlflow` say."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    registered: bool = Field(default=False, alias="register")
+    """Register what was rendered as NAME-router, unless its newest version is just that."""
     register_as: str | None = Field(default=None, min_length=1)
-    """Register what was rendered under this name, such as flights-router."""
+    """Register it under another name."""
     registry: str | None = None
-    """The registry for `register_as`; default: MLflow's own setting."""
+    """The registry to register in (default: the one that the plan is from)."""
     lepton_requirement: str | None = None
     """A requirement such as lepton-plugins==0.1.0, instead of embedding Lepton's packages."""
     requirements: str = ""
@@ -63,19 +71,28 @@ class MlflowTarget:
         (to / MODEL_CODE).write_text(_MODEL_CODE, encoding="utf-8")
         _write_environment(to, found.requirements)
         _write_yaml(to / "MLmodel", _mlmodel(plan, embedded=options.lepton_requirement is None))
-        if options.register_as is not None:
-            self._register(options.register_as, options.registry, to, plan)
-        return files_below(to)
-
-    def _register(self, name: str, registry: str | None, directory: Path, plan: DeploymentPlan) -> None:
-        from lepton_plugins.api import ModelRegistry
-
-        description = f"Router of {plan.model}: plan {plan.digest.removeprefix('sha256:')[:12]}"
-        ModelRegistry(registry).register_model(name, directory, model_metadata={"description": description})
+        files = files_below(to)
+        name = options.register_as or (f"{plan.model}-router" if options.registered else None)
+        if name is not None:
+            register_router(name, to, plan, options.registry)
+        return files
 
     def missing(self) -> Mapping[str, str]:
         lacks = find_spec("mlflow") is None
         return {"mlflow": "pip install 'lepton-plugins[mlflow]'"} if lacks else {}
+
+
+def register_router(name: str, directory: Path, plan: DeploymentPlan, registry: str | None = None) -> ModelVersion:
+    """Register a rendered router; returns the newest version as it is if that has the same files."""
+    from lepton_plugins.api import ModelRegistry
+
+    models = ModelRegistry(registry)
+    with suppress(ModelNotFound):
+        for newest in list(models.list_versions(name))[-1:]:
+            if newest.artifact_digest == digest_tree(directory):
+                return newest
+    description = f"Router of {plan.model}: plan {plan.digest.removeprefix('sha256:')[:12]}"
+    return models.register_model(name, directory, model_metadata={"description": description})
 
 
 def _mlmodel(plan: DeploymentPlan, *, embedded: bool) -> dict[str, Any]:

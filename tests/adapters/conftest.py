@@ -34,6 +34,7 @@ class BareEnvironment:
         script.write_text(f"#!{self.python}\nfrom uvicorn.main import main\nmain()\n")
         script.chmod(0o755)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        self.env["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         self.env["PATH"] = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
 
     def run(self, code: str, *arguments: str, cwd: Path) -> str:
@@ -56,10 +57,11 @@ class BareEnvironment:
                 command, env={**self.env, **(env or {})}, cwd=cwd, stdout=stream, stderr=stream, start_new_session=True
             )
         try:
-            while not _answers(ready):
-                if process.poll() is not None or time.monotonic() - started > 60:
-                    raise RuntimeError(f"{command[:4]} didn't start:\n{log.read_text()[-4000:]}")
-                time.sleep(0.1)
+            with httpx.Client(timeout=2) as client:
+                while not _answers(client, ready):
+                    if process.poll() is not None or time.monotonic() - started > 120:
+                        raise RuntimeError(f"{command[:4]} didn't start:\n{log.read_text()[-4000:]}")
+                    time.sleep(0.1)
             yield time.monotonic() - started
         finally:
             if process.poll() is None:
@@ -71,9 +73,9 @@ class BareEnvironment:
                     process.wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(client: httpx.Client, url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return client.get(url).status_code == 200
     except httpx.HTTPError:
         return False
 

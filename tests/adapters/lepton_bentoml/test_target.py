@@ -1,23 +1,31 @@
-"""The target `bentoml`: a project that BentoML builds without a network and serves, without Lepton beside it."""
+"""The target `bentoml`: its configuration, its models, its endpoints; `test_conformance.py` builds and serves it."""
 
 from __future__ import annotations
 
 import ast
-import socket
+import json
+import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import yaml
 
+from lepton_bentoml.config import service_config
+from lepton_bentoml.models import BentoDeployment
+from lepton_bentoml.options import BentomlOptions
 from lepton_bentoml.target import BentomlTarget
-from lepton_plugins.errors import InvalidInput
+from lepton_plugins.errors import BentoModelChanged, BentoModelMissing, ConfigKeyUnknown, InvalidInput, PathMissing
 from lepton_plugins.generate import generate
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
+
+pytest.importorskip("bentoml")
 
 
 class TestContract(TargetContract):
@@ -38,6 +46,9 @@ def config_of(project: Path) -> dict[str, Any]:
             found: dict[str, Any] = ast.literal_eval(node.value)
             return found
     raise AssertionError("service.py has no CONFIG")
+
+
+# --- configuration -------------------------------------------------------------------------------
 
 
 def test_bentoml_keeps_every_key_of_the_configuration(deployment: Path, tmp_path: Path) -> None:
@@ -63,48 +74,174 @@ def test_what_bentoml_would_drop_or_misread_is_an_error(
         generate(deployment, "bentoml", tmp_path / "to", options)
 
 
-def test_bentoml_builds_and_serves_it_where_lepton_is_not_installed(
-    deployment: Path, bare_environment: Any, tmp_path: Path
-) -> None:
-    pytest.importorskip("bentoml")
-    project = tmp_path / "project"
-    generate(deployment, "bentoml", project, {"memory": "512Mi"})
-    env = bare_environment.env | {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
-    # No way to a package index: the build asks none.
-    env |= {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "LEPTON_TOKEN": "a-token-of-the-secret"}
-    bentoml = [bare_environment.python, "-m", "bentoml"]
-    build = [*bentoml, "build", "service:Router", "--version", "t1"]
-    done = subprocess.run(build, cwd=project, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    bento = tmp_path / "home" / "bentos" / "line-router" / "t1"
-    dockerfile = (bento / "env" / "docker" / "Dockerfile").read_text()
-    assert "FROM python:3." in dockerfile
-    assert "USER bentoml" in dockerfile
-    assert "://" not in dockerfile.replace("https://docs.bentoml", "")
-    pinned = (bento / "env" / "python" / "requirements.txt").read_text().splitlines()
-    assert all("==" in line for line in pinned)
-    (service,) = yaml.safe_load((bento / "bento.yaml").read_text())["services"]
-    assert service["config"]["resources"] == {"memory": "512Mi"}
+def test_more_configuration_comes_from_a_file_and_options_go_before_it(deployment: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bentoml.yaml"
+    mine = {
+        "resources": {"memory": "1Gi", "cpu": 2},
+        "traffic": {"external_queue": True, "timeout": 10},
+        "workers": 3,
+        "http": {"cors": {"enabled": True, "access_control_allow_origins": "*"}},
+        "metrics": {"duration": {"buckets": [0.001, 0.01]}},
+    }
+    file.write_text(yaml.safe_dump(mine))
+    generate(deployment, "bentoml", tmp_path / "to", {"config": str(file), "memory": "2Gi", "concurrency": "8"})
+    written = config_of(tmp_path / "to")
+    assert written["resources"] == {"memory": "2048Mi", "cpu": 2}
+    assert written["traffic"] == {"external_queue": True, "timeout": 10, "concurrency": 8}
+    assert written["workers"] == 3
+    assert written["http"] == mine["http"]
+    assert written["metrics"] == mine["metrics"]
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    url = f"http://127.0.0.1:{port}"
-    x, units = [0.0, 1.0, 2.0, 3.0], list("abcd")
+
+@pytest.mark.parametrize(
+    ("content", "key", "near"),
+    [
+        ({"resorces": {"cpu": 1}}, "resorces", "resources"),
+        ({"resources": {"gpus": 1}}, "resources.gpus", "resources.gpu"),
+        ({"traffic": {"max_concurency": 3}}, "traffic.max_concurency", "traffic.max_concurrency"),
+        ({"http": {"cors": {"enable": True}}}, "http.cors.enable", "http.cors.enabled"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(content: Any, key: str, near: str, tmp_path: Path) -> None:
+    file = tmp_path / "bentoml.yaml"
+    file.write_text(yaml.safe_dump(content))
+    plan = write_deployment(tmp_path / "deployment")
+    with pytest.raises(ConfigKeyUnknown) as caught:
+        service_config(plan, "line-router", BentomlOptions(config=file))
+    assert f"no key {key!r}" in str(caught.value)
+    assert f"Did you mean {near!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"resources": {"memory": 512}}, "512, which BentoML takes for Gi"),
+        ({"resources": {"memory": "lots"}}, "expected a size such as 512Mi"),
+        ({"resources": {"cpu": "many"}}, "expected cores such as 4"),
+        ({"resources": {"gpu": 0}}, "resources.gpu: Input should be greater than 0"),
+        ({"resources": {"gpu": 1.5}}, "found 1.5, expected a whole number"),
+        ({"resources": {"gpu_type": "nvidia-h200"}}, "nvidia-h200-141gb"),
+        ({"resources": {"gpu": 1}, "workers": "cpu_count"}, "gives such workers no GPU"),
+        ({"backlog": 3}, "backlog"),
+    ],
+)
+def test_a_value_that_bentoml_misreads_or_refuses_is_named(content: Any, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "bentoml.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(InvalidInput) as caught:
+        service_config(write_deployment(tmp_path / "deployment"), "line-router", BentomlOptions(config=file))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [("- a\n- b\n", "found no mapping"), ("a: [", "isn't YAML")])
+def test_a_file_that_holds_no_configuration_is_told(text: str, said: str, tmp_path: Path) -> None:
+    plan = write_deployment(tmp_path / "deployment")
+    (tmp_path / "bentoml.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match=said):
+        service_config(plan, "line-router", BentomlOptions(config=tmp_path / "bentoml.yaml"))
+    with pytest.raises(PathMissing):
+        service_config(plan, "line-router", BentomlOptions(config=tmp_path / "none.yaml"))
+
+
+# --- models, and a service of one's own ----------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """An empty model store of BentoML's for this test; the function changes to another one."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    before = BentoMLContainer.model_store.get()
+
+    def use(folder: Path) -> None:
+        folder.mkdir()
+        BentoMLContainer.model_store.set(ModelStore(folder))
+
+    use(tmp_path / "store")
+    yield use
+    BentoMLContainer.model_store.set(before)
+
+
+def test_models_are_named_by_their_digest_kept_once_and_checked(
+    deployment: Path, store: Callable[[Path], None], tmp_path: Path
+) -> None:
+    import bentoml
+
+    copy = tmp_path / "copy"
+    shutil.copytree(deployment, copy)
+    digests = sorted(path.name for path in (copy / "models").iterdir())
+    first = BentoDeployment(copy)
+    assert sorted(first.tags.values()) == sorted(f"line:{digest[:40]}" for digest in digests)
+    assert sorted(first.references) == ["version_1", "version_2"]
+    stored = {str(model.tag): model.info.creation_time for model in bentoml.models.list()}
+    assert set(stored) == set(first.tags.values())
+    shutil.rmtree(copy / "models")  # As in a bento's sources.
+    kept = BentoDeployment(copy)
+    with Router.load(kept.path) as router:
+        assert router.predict({"x": np.array([1.0])}, version="2", may_force=True).values == 2.0
+    again = {str(model.tag): model.info.creation_time for model in bentoml.models.list()}
+    assert again == stored, "what is stored already is taken as it is"
+
+    for graph in (tmp_path / "store").rglob("model.onnx"):
+        graph.write_bytes(b"changed")
+    with pytest.raises(BentoModelChanged, match="bentoml models delete line:"):
+        BentoDeployment(deployment)
+    store(tmp_path / "other")
+    with pytest.raises(BentoModelMissing, match="bentoml models pull line:"):
+        BentoDeployment(copy)
+
+
+_TWO_LINES = """
+import json, sys
+import bentoml
+import numpy as np
+import pandas as pd
+from starlette.testclient import TestClient
+from lepton_bentoml.service import RouterService
+
+
+@bentoml.service(name="churn")
+class Churn(RouterService, deployment=sys.argv[1], path="/router"):
+    @bentoml.api
+    def mine(self, x: float) -> float:
+        return float(self.router.predict({"x": np.array([x]), "unit": np.array(["a"])}).values[0])
+
+    @bentoml.api
+    def predict(self, x: float) -> str:
+        return "my own"
+
+
+rows = [{"x": float(x), "unit": unit} for x, unit in zip(range(4), "abcd")]
+with TestClient(Churn.to_asgi()) as client:
+    post = lambda path, body: client.post(path, json=body).json()
+    print(json.dumps({
+        "apis": sorted(Churn.apis),
+        "models": len(Churn.models),
+        "mine": post("/mine", {"x": 1.0}),
+        "predict": client.post("/predict", json={"x": 1.0}).text,
+        "decide": post("/decide", {"rows": rows}),
+        "batch": post("/predict_batch", {"rows": rows}),
+        "mounted": post("/router/invocations", {"dataframe_records": rows}),
+        "index": client.get("/").status_code,
+        "ready": client.get("/readyz").status_code,
+    }))
+"""
+
+
+def test_a_service_that_people_have_embeds_it_in_two_lines(deployment: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-c", _TWO_LINES, str(deployment)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     with Router.load(deployment) as router:
-        expected = router.predict({"x": np.array(x), "unit": np.array(units, dtype=object)}).values
-    serve = [*bentoml, "serve", "line-router:t1", "--host", "127.0.0.1", "--port", port]
-    with bare_environment.serving(serve, f"{url}/v2/health/ready", tmp_path, env):
-        columns = [{"name": "x", "shape": [4], "datatype": "FP32", "data": x}]
-        columns += [{"name": "unit", "shape": [4], "datatype": "BYTES", "data": units}]
-        infer = httpx.post(f"{url}/v2/models/line/infer", json={"inputs": columns}, timeout=30).json()
-        np.testing.assert_allclose(infer["outputs"][0]["data"], expected, atol=1e-6)
-        records = [{"x": value, "unit": unit} for value, unit in zip(x, units, strict=True)]
-        for path, body in (
-            ("/invocations", {"dataframe_records": records}),
-            ("/v1/models/line:predict", {"instances": records}),
-        ):
-            answer = httpx.post(url + path, json=body, timeout=30)
-            np.testing.assert_allclose(answer.json()["predictions"], expected, atol=1e-6)
-        assert httpx.get(f"{url}/lepton/plan").status_code == 401
-        assert "lepton_requests_total" in httpx.get(f"{url}/lepton/metrics").text
+        mine = router.predict({"x": np.array([1.0]), "unit": np.array(["a"])}).values[0]
+    assert found["apis"] == ["decide", "mine", "predict", "predict_array", "predict_batch"]
+    assert found["models"] == 2
+    assert found["predict"] == "my own", "what the class has already stays"
+    assert found["mine"] == mine
+    answers = [row["prediction"] for row in found["decide"]]
+    assert found["batch"] == answers == found["mounted"]["predictions"]
+    assert {row["lepton_version"] for row in found["decide"]} == {"1", "2"}
+    assert found["index"] == found["ready"] == 200

@@ -1,9 +1,8 @@
-"""The target `mlflow`: what it renders, loaded and served by MLflow itself, without Lepton beside it."""
+"""The target `mlflow`: what it renders and how it loads; `test_conformance.py` serves it without Lepton beside it."""
 
 from __future__ import annotations
 
 import pickle
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import mlflow
 import numpy as np
 import pandas as pd
@@ -23,6 +21,7 @@ from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
 from lepton_mlflow.router_signature import router_signature
 from lepton_mlflow.target import MlflowTarget
+from lepton_plugins.api import ModelRegistry
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import EnvironmentUnknown, InvalidInput, RequirementInvalid, RequirementsConflict
 from lepton_plugins.generate import generate
@@ -127,44 +126,17 @@ def test_mlmodel_says_nothing_that_changes_by_itself(rendered: Path) -> None:
     assert not any("lepton" in line for line in lines)
 
 
-def test_an_environment_without_lepton_serves_it(
-    rendered: Path, expected: Any, bare_environment: Any, tmp_path: Path
-) -> None:
-    """The real `mlflow models serve`: nothing of Lepton is installed there, all of it is in the model."""
-    looked = bare_environment.run(
-        "import importlib.util as u; print(u.find_spec('lepton_plugins'), u.find_spec('mlflow') is not None)",
-        cwd=tmp_path,
-    )
-    assert looked.split() == ["None", "True"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    serve = [bare_environment.python, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-    with bare_environment.serving([*serve, "-m", str(rendered), "-p", str(port)], f"{url}/ping", tmp_path):
-        records = ROWS.to_dict("records")
-        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": records}, timeout=30)
-        np.testing.assert_allclose(answer.json()["predictions"], expected.values, atol=1e-6)
-
-        told = {"dataframe_records": records, "params": {"lepton_decisions": True}}
-        rows = httpx.post(f"{url}/invocations", json=told, timeout=30).json()["predictions"]
-        assert [row["lepton_version"] for row in rows] == [decision.served for decision in expected.decisions]
-
-        refused = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"x": "one", "unit": "a"}]}, timeout=30)
-        wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"unit": "a"}]}, timeout=30)
-        assert wrong.status_code == 400
-        for answer in (refused, wrong):
-            assert "Traceback" not in answer.text
-            assert "stack_trace" not in answer.text
-
-
 def test_a_process_that_has_loaded_it_still_finds_every_plugin(rendered: Path) -> None:
     """MLflow puts the model's code first on sys.path; it holds the plugins of its plan alone."""
     code = (
         "import sys, mlflow.pyfunc; mlflow.pyfunc.load_model(sys.argv[1])\n"
         "from lepton_plugins.plugins import plugins\n"
         "assert all(status.error is None for status in plugins().statuses.values()), plugins().statuses\n"
-        "print(*plugins().offers('solver'))"
+        "print(*plugins().offers('solver'))\n"
+        "from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry\n"
+        "assert _model_evaluation_registry.is_registered('lepton')\n"
+        "from importlib.metadata import distribution\n"
+        "assert any(entry.name == 'kserve' for entry in distribution('lepton-plugins').entry_points)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(rendered)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -253,8 +225,13 @@ def test_an_unknown_option_is_told_with_the_nearest(deployment: Path, tmp_path: 
         generate(deployment, "mlflow", tmp_path / "to", {"registeras": "x"})
 
 
-def test_it_registers_the_router(deployment: Path, sqlite_uri: str, expected: Any, tmp_path: Path) -> None:
-    generate(deployment, "mlflow", tmp_path / "to", {"register_as": "line-router", "registry": sqlite_uri})
+def test_it_registers_the_router_once(deployment: Path, sqlite_uri: str, expected: Any, tmp_path: Path) -> None:
+    registry = ModelRegistry(sqlite_uri)
+    for number, options in enumerate(({"register": True}, {"register": "true"}, {"register_as": "line-router"})):
+        registry.generate(deployment, "mlflow", tmp_path / f"to-{number}", options)
+    assert [version.version for version in registry.list_versions("line-router")] == ["1"]
+    registry.generate(deployment, "mlflow", tmp_path / "to", {"register": True, "requirements": "attrs==23.2.0"})
+    assert [version.version for version in registry.list_versions("line-router")] == ["1", "2"]
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(sqlite_uri)
     try:
