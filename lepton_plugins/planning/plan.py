@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -52,6 +53,8 @@ __all__ = ["PlannedDeployment", "make_plan"]
 
 #: What rows without a segment are shown as.
 NO_SEGMENT = "–"
+#: Vectors of one segment that are shown each; more are shown by their mean.
+_VECTORS = 20
 #: Aliases that tell the default arm, in this order.
 _ALIASES = ("champion", "lepton-champion")
 
@@ -334,6 +337,8 @@ class _Planning:
     ) -> list[str]:
         spec, paired = self.spec, self.paired
         found = notes(chosen)
+        if served.learns:
+            found.append("shares and gain are those before the first reward: the policy learns from feedback")
         headers = [name for name in served.features if name.startswith(HEADER)]
         if headers:
             found.append(f"shares and gain are those of requests without {', '.join(headers)}")
@@ -365,13 +370,24 @@ def _document(served: SelectionPolicy, made: CompiledPolicy) -> PolicyDocument:
 
 
 def _segments(answer: Choice, weights: NDArray[np.float64], names: Sequence[str]) -> tuple[SegmentShares, ...]:
-    """The cells that the evaluation rows fell into, alike ones together, for display."""
+    """The cells that the evaluation rows fell into, alike ones together, for display.
+
+    Where a segment's rows each have a vector of their own, their mean.
+    """
     rows = np.bincount(answer.cells, minlength=len(answer.vectors))
     traffic = np.bincount(answer.cells, weights=weights, minlength=len(answer.vectors)) / weights.sum()
+    used = np.flatnonzero(rows).tolist()
+    distinct = Counter(segment for segment, _ in {(answer.segments[c], answer.vectors[c].tobytes()) for c in used})
+    many = {segment for segment, vectors in distinct.items() if vectors > _VECTORS}
+    means: dict[str | None, tuple[float, ...]] = {}
+    for segment in many:
+        own = [cell for cell in used if answer.segments[cell] == segment]
+        means[segment] = tuple((traffic[own] @ answer.vectors[own] / traffic[own].sum()).tolist())
     found: dict[tuple[str, tuple[float, ...]], SegmentShares] = {}
-    for cell in np.flatnonzero(rows).tolist():
-        vector = tuple(answer.vectors[cell].tolist())
-        key = (answer.segments[cell] or NO_SEGMENT, vector)
+    for cell in used:
+        segment = answer.segments[cell]
+        vector = means[segment] if segment in means else tuple(answer.vectors[cell].tolist())
+        key = (segment or NO_SEGMENT, vector)
         other, reason = found.get(key), answer.reasons[cell]
         found[key] = SegmentShares(
             segment=key[0],

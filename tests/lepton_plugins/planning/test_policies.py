@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lepton_plugins.errors import GainMissing, PolicyUnfit, RuleInvalid
-from lepton_plugins.planning.plan import make_plan
+from lepton_plugins.planning.plan import _segments, make_plan
 from lepton_plugins.planning.spec_file import parse_spec
 from lepton_plugins.records.report import BatchLatency
+from lepton_plugins.routing.policy import Choice
 
 
 def planned(world, kind, params, **spec):
@@ -114,3 +116,31 @@ def test_learned_with_a_gain(split_world):
         "default: nothing predicted better",
         "predicted best by log_loss",
     ]
+
+
+def test_a_policy_that_learns_keeps_every_version_and_says_what_its_figures_are(split_world):
+    found = planned(split_world, "thompson", {"prior": 100}, around={"shadow": [3]})
+    assert {arm.version for arm in found.plan.arms} == {"1", "2", "3"}
+    assert found.plan.policy.document["live"] == ["1", "2"]
+    assert {arm.version: arm.share for arm in found.plan.arms}["3"] == 0
+    assert any("before the first reward" in warning for warning in found.plan.warnings)
+    again = planned(split_world, "thompson", {"prior": 100}, around={"shadow": [3]})
+    assert found.plan.model_dump(exclude={"salt"}) == again.plan.model_dump(exclude={"salt"})
+
+
+def test_a_bandit_by_context_starts_from_the_evidence(split_world):
+    found = planned(split_world, "lints", {"features": ["carrier"], "prior": 1000})
+    assert [item.path for item in found.plan.policy.files] == ["start.f64"]
+    assert found.plan.gain.value > 0
+    assert found.plan.signature.inputs[-1].name == "carrier"
+
+
+def test_vectors_of_their_own_are_shown_by_their_mean():
+    parts = np.linspace(0, 1, 101)
+    cells = np.arange(101)
+    choice = Choice(
+        np.zeros(101, dtype=np.intp), cells, np.stack([parts, 1 - parts], axis=1), ["r"] * 101, [None] * 101
+    )
+    (shown,) = _segments(choice, np.ones(101), ["1", "2"])
+    assert shown.shares == pytest.approx({"1": 0.5, "2": 0.5})
+    assert (shown.rows, shown.reason) == (101, "r")
