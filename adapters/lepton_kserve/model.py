@@ -19,6 +19,7 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.call import Call
 from lepton_plugins.serving.datatypes import datatype_of
+from lepton_plugins.serving.pointer import Hold
 from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings, token_from
@@ -59,7 +60,7 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
             state = ServerState(self._settings)
             if self._settings.decisions is not None:
                 state.log = plugins().by_scheme("store", self._settings.decisions).load()(self._settings.decisions)
-            self._served = Served(Router.load(self._directory, log=state.log), state)
+            self._served = Served(Router.load(self._directory, log=state.log), state, Hold(self._directory))
         self.ready = True
         return self.ready
 
@@ -67,7 +68,7 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
         """Close the router and its log; KServe calls it when the server ends."""
         served, self._served, self.ready = self._served, None, False
         if served is not None:
-            served.router.close()
+            served.close()
             if served.state.log is not None:
                 served.state.log.flush()
                 served.state.log.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -95,3 +97,30 @@ def contained() -> Callable[[Path], list[str]]:
         return prefix
 
     return before
+
+
+@pytest.fixture
+def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An API server on loopback, and a kubeconfig whose current context is its namespace ml."""
+    spec = importlib.util.spec_from_file_location("api_server", Path(__file__).parent / "api_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.ApiServer(copy.deepcopy(SCHEMA), pruned)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": server.address}}],
+        "users": [{"name": "tester", "user": {"token": module.TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "tester", "namespace": "ml"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # The client reads the variable when it is imported.
+    from kubernetes.config import kube_config
+
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    yield server
+    server.close()
