@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stderr; 130: interrupted.
     """
     terminal.reset()
+    # Else pydantic looks for plugins of its own in every installed distribution, at each start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     given = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_logs("--debug" in given)
     try:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, Wit
 class Record(BaseModel):
     """An immutable value. Unknown keys are errors, so that a typo is seen and not dropped."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    # Built when first used: a server starts without most of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", defer_build=True)
 
 
 class Numbering:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lepton_plugins.errors import ModelFilesInvalid
 from lepton_plugins.records.signature import Field, Signature
 
@@ -29,8 +27,6 @@ _DTYPES = {
     "binary": "bytes",
     "datetime": "datetime64[ns]",
 }
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +57,11 @@ def read_mlmodel(path: Path) -> MlModel | None:
     file = path / MLMODEL
     if not file.is_file():
         return None
+    import yaml  # Here: versions that a server loads may have none of these files.
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)  # A safe loader: see _LOADER.
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # Both are safe loaders.
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelFilesInvalid(path, f"MLmodel isn't valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):

@@ -20,7 +20,7 @@ from pathlib import Path
 from lepton_plugins.errors import LeptonError, PlanNotFound
 from lepton_plugins.registry import Registry, open_registry
 from lepton_plugins.routing.directory import pull
-from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, read_pointer, write_atomically, write_pointer
+from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, is_held, read_pointer, write_atomically, write_pointer
 
 logger = logging.getLogger("lepton_plugins.follow")
 
@@ -36,6 +36,7 @@ class Following:
         self._model = model
         self._state = state
         self._registry: Registry | None = None
+        self._said = b""
 
     def look(self) -> str:
         """Bring the plan in force here, if it isn't; returns its digest. LeptonError if it can't be had."""
@@ -54,20 +55,25 @@ class Following:
         return revision.digest
 
     def _prune(self, current: str) -> None:
+        """Remove what is older than the few that are kept and loaded by no running server."""
         revisions = sorted((self._state / REVISIONS).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         others = [path for path in revisions if f"{REVISIONS}/{path.name}" != current and path.is_dir()]
         for path in others[_KEPT - 1 :]:
-            shutil.rmtree(path, ignore_errors=True)
+            if not is_held(path):
+                shutil.rmtree(path, ignore_errors=True)
 
     def tell(self, digest: str | None, error: Exception | None) -> None:
-        """Leave word for the server: what is in force, or why that isn't known."""
-        content = {
-            "process": os.getpid(),
-            "checked_at": time.time(),
-            "digest": digest,
-            "error": None if error is None else {"code": _code(error), "error": _sentence(error)},
-        }
-        write_atomically(self._state / FOLLOWER, json.dumps(content).encode())
+        """Leave word for the server: what is in force, or why that isn't known. Its file's time is that of the look."""
+        told = None if error is None else {"code": _code(error), "error": _sentence(error)}
+        said = json.dumps({"process": os.getpid(), "digest": digest, "error": told}).encode()
+        if said != self._said:
+            write_atomically(self._state / FOLLOWER, said)
+            self._said = said
+            return
+        try:
+            os.utime(self._state / FOLLOWER)
+        except FileNotFoundError:
+            self._said = b""
 
 
 def follow(registry_uri: str | None, model: str, state: Path, interval: float, stop: threading.Event) -> None:

@@ -7,8 +7,10 @@ STATE/follower.json         what the process that follows the registry last said
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from lepton_plugins.errors import DirectoryInvalid, PathMissing, PointerInvalid
@@ -48,6 +50,38 @@ def write_atomically(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+
+
+class Hold:
+    """A revision that a server has loaded: while any process holds it, it isn't pruned.
+
+    A shared lock on the directory, which ends with the process however that ends. Where the file system
+    knows no locks nothing is held.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._descriptor: int | None = os.open(directory, os.O_RDONLY)
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a running server has loaded this revision."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def deployment_of(source: Path) -> tuple[Path, str | None]:

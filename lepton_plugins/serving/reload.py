@@ -80,6 +80,7 @@ class PointerWatch:
 def _follower(state: Path) -> dict[str, object] | None:
     try:
         content = json.loads((state / FOLLOWER).read_bytes())
+        checked_at = (state / FOLLOWER).stat().st_mtime
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    return {**content, "checked_at": checked_at} if isinstance(content, dict) else None

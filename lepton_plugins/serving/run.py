@@ -68,6 +68,7 @@ def serve(
         if settings.grpc_port is not None:
             grpc_port = _reserve(settings.host, settings.grpc_port)
             settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
+        gc.enable()  # Each worker loads for itself.
         Workers(source.absolute(), settings, listener, _DRAIN).run(ready or _print_line)
     finally:
         listener.close()
@@ -198,6 +199,7 @@ class Server(uvicorn.Server):
             # What was loaded stays: the collector needn't look through all of it while requests wait.
             gc.collect()
             gc.freeze()
+            gc.enable()
             address = self._address()
             decisions = self._app.settings.decisions or "not kept"
             plan = f"policy {served.plan.policy.kind}; plan {served.plan.digest.removeprefix('sha256:')[:12]}"

@@ -12,6 +12,7 @@ from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.call import JSON_HEADERS, Call, Headers
 from lepton_plugins.serving.counts import Key
+from lepton_plugins.serving.pointer import Hold
 from lepton_plugins.serving.reader import InputReader
 from lepton_plugins.serving.reply import MIXED, Reply
 from lepton_plugins.serving.state import ServerState
@@ -25,9 +26,10 @@ class Served:
     `active` counts the requests that use it: a replaced one is closed when none is left.
     """
 
-    def __init__(self, router: Router, state: ServerState) -> None:
+    def __init__(self, router: Router, state: ServerState, hold: Hold | None = None) -> None:
         plan = router.plan
         self.router = router
+        self._hold = hold
         self.state = state
         self.limits = state.settings.limits
         self.plan = plan
@@ -47,6 +49,12 @@ class Served:
         self.active = 0
         self.published: dict[Key, float] = {}
         """What the metrics know of the router's own counts."""
+
+    def close(self) -> None:
+        """Close the router; its revision may be pruned."""
+        self.router.close()
+        if self._hold is not None:
+            self._hold.release()
 
     def check_model(self, name: str) -> None:
         if name != self.model and name not in self.state.settings.aliases:

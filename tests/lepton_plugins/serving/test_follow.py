@@ -118,3 +118,43 @@ def test_a_model_without_a_plan_is_one_clear_error(sqlite_uri, tmp_path):
     assert done.returncode == 2
     assert "nothing" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_server_has_loaded_is_not_pruned_and_only_changes_are_written(followed, tmp_path):
+    from lepton_plugins.serving.follow import Following
+    from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, Hold, read_pointer
+
+    uri, activate = followed
+    activate(0)
+    state = tmp_path / "state"
+    revisions = state / REVISIONS
+    old, *others = (revisions / (f"{number}" * 64) for number in range(1, 6))
+    for age, path in enumerate((old, *others)):
+        path.mkdir(parents=True)
+        os.utime(path, (1000 + age, 1000 + age))
+    serving, too = Hold(old), Hold(old)  # Two workers.
+    following = Following(uri, "flights", state)
+    digest = following.look()
+    kept = {path.name for path in revisions.iterdir()}
+    current = read_pointer(state).removeprefix(f"{REVISIONS}/")
+    assert kept == {old.name, *(path.name for path in others[-2:]), current}
+
+    following.tell(digest, None)
+    told = (state / FOLLOWER).stat()
+    os.utime(state / FOLLOWER, (2000, 2000))
+    following.tell(digest, None)
+    again = (state / FOLLOWER).stat()
+    assert again.st_ino == told.st_ino, "not written anew"
+    assert again.st_mtime > 2000, "but looked at"
+    following.tell(None, ValueError("away"))
+    assert (state / FOLLOWER).stat().st_ino != told.st_ino
+
+    serving.release()
+    activate(1)
+    following.look()
+    assert old.exists()
+    too.release()
+    activate(0)
+    (state / "current").unlink()
+    following.look()
+    assert not old.exists()
