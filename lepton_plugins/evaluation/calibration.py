@@ -135,7 +135,7 @@ def find_bins(
         bin_of_row,
         influence,
         alone.reshape(shape),
-        size.reshape(shape),
+        size.reshape(shape).astype(np.float64),
         residual,
     )
 

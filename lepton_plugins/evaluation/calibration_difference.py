@@ -69,7 +69,8 @@ class _Pairs:
         self.partition, self.bins = partition, bins
         if partition.unit_of_row is None:
             at = (partition.codes, bins.bin_of_row)
-            residual, count, weight = bins.residual, np.ones(partition.codes.size), bins.influence
+            residual, weight = bins.residual, bins.influence
+            count: FloatArray = np.ones(partition.codes.size)
         else:
             cell = partition.unit_of_row * MOST_BINS + bins.bin_of_row
             shape = (partition.slice_of_unit.size, MOST_BINS)

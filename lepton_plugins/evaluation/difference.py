@@ -40,8 +40,8 @@ def paired_difference(
 ) -> Estimate:
     """Version b's metric minus version a's on the same rows, with the interval of the difference.
 
-    Row means: the interval of the mean of the rows' differences; accuracy: Bonett & Price; R²: linearised;
-    all others: MOVER (Zou 2007) on the two versions' own intervals, with the correlation of the
+    Row means: the interval of the mean of the rows' differences; accuracy and recall: Tango's score interval;
+    R²: linearised; all others: MOVER (Zou 2007) on the two versions' own intervals, with the correlation of the
     estimates from their influence functions (DeLong's covariance for the AUC). `groups` as in `score`.
     Outputs in two dimensions are probabilities, in one dimension labels (scores for the AUC).
     """
@@ -124,7 +124,7 @@ def mean_difference(
         return undefined(info, f"undefined: {missing} of {n} row values are missing or not finite", n, level)
     units = None if groups is None else unit_numbers(groups)
     if n and units is None and _zero_one(values_a) and _zero_one(values_b):
-        return _discordance(Partition.whole(n), values_a, values_b, level).estimate(
+        return _discordance(Partition.whole(n), values_a, values_b, level, np.ones(n)).estimate(
             replace(info, low=-1.0, high=1.0), 0, level
         )
     if np.array_equal(values_a, values_b):
@@ -141,8 +141,9 @@ def _measure(
         (values_a, users), (values_b, _) = a.by_user(info.name, partition), b.by_user(info.name, partition)
         return _mean(users, values_b - values_a, info, level, "users with something relevant")
     if isinstance(a, Classification) and isinstance(b, Classification):
-        if info.name == "accuracy" and not partition.clustered:
-            return _discordance(partition, a.values("accuracy"), b.values("accuracy"), level)
+        if info.name in ("accuracy", "recall") and not partition.clustered:
+            counted = np.ones(a.target.size) if info.name == "accuracy" else np.asarray(a.target == 1, np.float64)
+            return _discordance(partition, a.values("accuracy"), b.values("accuracy"), level, counted)
         if info.name == "calibration_error":
             bins_a, bins_b = a.calibration_bins(partition), b.calibration_bins(partition)
             return calibration_difference(partition, bins_a, bins_b, one, other, level)
@@ -179,18 +180,22 @@ def _influence_gap(one: Measurement, other: Measurement) -> FloatArray:
     return other.influence() - one.influence()
 
 
-def _discordance(partition: Partition, right_a: FloatArray, right_b: FloatArray, level: float) -> Measurement:
-    better, worse = partition.sum(right_b > right_a), partition.sum(right_a > right_b)
-    low, high = discordance(better, worse, partition.rows, normal_quantile(level))
-    value = (better - worse) / np.maximum(partition.rows, 1)
-    return Measurement(value, low, high, partition.rows, "paired proportions (Bonett & Price 2012)")
+def _discordance(
+    partition: Partition, right_a: FloatArray, right_b: FloatArray, level: float, counted: FloatArray
+) -> Measurement:
+    """Paired proportions among the rows `counted` (n,) as 1."""
+    better, worse = partition.sum(counted * (right_b > right_a)), partition.sum(counted * (right_a > right_b))
+    trials = partition.sum(counted)
+    low, high = discordance(better, worse, trials, normal_quantile(level))
+    value = (better - worse) / np.maximum(trials, 1)
+    return Measurement(value, low, high, partition.rows, "paired proportions, score interval (Tango 1998)")
 
 
 def _mover(partition: Partition, one: Measurement, other: Measurement) -> Measurement:
     """MOVER with the correlation of the estimates from their influences; 0 where one of them shows no spread.
 
-    A row's worth of discordance is always allowed for in metrics of counts: that none was seen in a
-    small sample doesn't mean that there is none.
+    One discordant row more than was seen is always allowed for in metrics of counts, as Agresti & Min (2005) add one
+    to paired proportions: that none was seen in a small sample doesn't mean that there is none.
     """
     assert one.influence is not None
     assert other.influence is not None
@@ -198,7 +203,7 @@ def _mover(partition: Partition, one: Measurement, other: Measurement) -> Measur
     before, after = np.sqrt(partition.variance(first)), np.sqrt(partition.variance(second))
     spread = (before > 0) & (after > 0)
     before, after = np.where(spread, before, 1.0), np.where(spread, after, 1.0)
-    shared = partition.covariance(first, second) - np.maximum(one.grain, other.grain)
+    shared = partition.covariance(first, second) - np.maximum(one.grain, other.grain) / 2
     correlation = np.where(spread, np.clip(shared / (before * after), -1.0, 1.0), 0.0)
     limits = (one.low, one.high), (other.low, other.high)
     low, high = mover(one.value, limits[0], other.value, limits[1], correlation, after / before)

@@ -99,14 +99,25 @@ def mover(
 
 
 def discordance(better: FloatArray, worse: FloatArray, n: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Interval for a difference of paired proportions from the counts of discordant pairs.
+    """Score interval for a difference of paired proportions from the counts of discordant pairs.
 
-    Bonett & Price (2012): Wald with one pair added on each side; never without width.
+    Tango (1998, Statistics in Medicine 17): all δ with |better - worse - nδ| ≤ z·√(n (2q̂ + δ - δ²)), q̂ being the
+    most likely share of `worse` pairs where the difference is δ. Never without width; [-1, 1] for n = 0.
     """
-    n = np.asarray(n, np.float64) + 2
-    up, down = (better + 1) / n, (worse + 1) / n
-    half = np.asarray(z, np.float64) * np.sqrt((up + down - (up - down) ** 2) / n)
-    return np.maximum(up - down - half, -1.0), np.minimum(up - down + half, 1.0)
+    n, z = np.asarray(n, np.float64), np.asarray(z, np.float64)
+    difference = np.where(n > 0, (better - worse) / np.where(n > 0, n, 1.0), 0.0)
+
+    def accepts(limit: FloatArray) -> NDArray[np.bool_]:
+        linear = (2 * n - better + worse) * limit - better - worse
+        root = np.sqrt(np.maximum(linear**2 + 8 * n * worse * limit * (1 - limit), 0.0))
+        least = (root - linear) / np.where(n > 0, 4 * n, 1.0)
+        variance = n * (2 * least + limit * (1 - limit))
+        # A little more than equal, lest rounding rejects the estimate itself.
+        return np.abs(better - worse - n * limit) <= z * np.sqrt(np.maximum(variance, 0.0)) + 1e-9
+
+    ends = np.full_like(difference, -1.0), np.full_like(difference, 1.0)
+    low, high = (np.where(accepts(end), end, solve(accepts, difference, end)) for end in ends)
+    return low, high
 
 
 def solve(accepts: Callable[[FloatArray], NDArray[np.bool_]], inside: FloatArray, outside: FloatArray) -> FloatArray:
