@@ -26,6 +26,7 @@ from lepton_plugins.routing.policy import (
 )
 from lepton_plugins.routing.store import plain
 from lepton_selection.condition import Condition, context_of
+from lepton_selection.simple_rules import NONE, OPEN, first_rule
 from lepton_selection.slot_table import SHIFT, SlotTable, assign
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class Rules(SelectionPolicy):
         self._kept: dict[tuple[Any, ...], _Outcome] = {}
         self._lock = Lock()
         self.missing: dict[str, int] = dict.fromkeys(self._names, 0)
+        #: The outcome of each rule, and last that of none, where no value was lacking.
+        self._plain = [self._made(rule, -1) for rule in [*range(len(params.rules)), NONE]]
+        self._first = first_rule([rule.when for rule in params.rules], self.features)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled conditions don't pickle.
@@ -154,7 +158,15 @@ class Rules(SelectionPolicy):
 
     def choose(self, batch: Batch) -> Choice:
         columns = [_values(batch.context[name]) for name in self.features]
-        found = [self._outcome(values) for values in zip(*columns, strict=True)] if columns else []
+        first = self._first
+        if first is not None and columns:
+            rows = list(zip(*columns, strict=True))
+            found = [
+                self._plain[rule] if rule != OPEN else self._outcome(values)
+                for rule, values in zip([first(*values) for values in rows], rows, strict=True)
+            ]
+        else:
+            found = [self._outcome(values) for values in zip(*columns, strict=True)] if columns else []
         if not columns:
             found = [self._outcome(())] * batch.rows
         used = list(dict.fromkeys(found))
@@ -169,6 +181,11 @@ class Rules(SelectionPolicy):
         return Choice(arms, cells, vectors, [outcome.reason for outcome in used], [None] * len(used))
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
+        if self._first is not None:
+            rule = self._first(*map(context.get, self.features))
+            if rule != OPEN:
+                outcome = self._plain[rule]
+                return outcome.rows[outcome.table.row[draw >> SHIFT]]
         outcome = self._outcome(tuple(map(context.get, self.features)))
         if outcome.lacking >= 0:
             self._count(outcome, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -13,7 +13,9 @@ from lepton_plugins.errors import ArmMissing
 from lepton_plugins.evaluation.paired import PairedPredictions
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.testing.policy import PolicyContract
+from lepton_selection.condition import Condition, context_of
 from lepton_selection.rules import Rules, RulesParams
+from lepton_selection.simple_rules import NONE, OPEN, first_rule
 
 CARRIER = {"when": 'carrier == "UA" && distance > 500', "use": 2, "name": "long United"}
 TENANT = {"when": 'header["x-tenant"] == "gold"', "use": {1: 0.5, 3: 0.5}}
@@ -102,3 +104,101 @@ def test_a_version_that_is_no_arm():
         policy_of({"when": "true", "use": 9})
     with pytest.raises(ArmMissing, match=r"policy\.params\.otherwise"):
         policy_of(CARRIER, otherwise=9)
+
+
+SIMPLE = st.recursive(
+    st.one_of(
+        st.builds(
+            "{} {} {}".format,
+            st.sampled_from(["n", "m"]),
+            st.sampled_from(["==", "!=", "<", "<=", ">", ">="]),
+            st.sampled_from(
+                ["0", "1", "-3", "1.0", "2.5", "-0.0", "1e3", "9007199254740992", "007", "0x10", "5.", "1u"]
+            ),
+        ),
+        st.builds(
+            "{} {} {}".format,
+            st.sampled_from(["t", "s"]),
+            st.sampled_from(["==", "!=", "<"]),
+            st.sampled_from(['"UA"', "'UA'", '""', '"é"', 'r"a"', '"a\\\\n"', "1"]),
+        ),
+        st.sampled_from(
+            [
+                't in ["UA", "AA"]',
+                "n in [1, 2.5]",
+                "n in []",
+                "t in ['x',]",
+                "true",
+                "t.size() > 1",
+                'n == "UA"',
+                "n == null",
+            ]
+        ),
+    ),
+    lambda inner: st.one_of(
+        st.builds("({}) && {}".format, inner, inner),
+        st.builds("{} || {}".format, inner, inner),
+        st.builds("!({})".format, inner),
+    ),
+    max_leaves=4,
+)
+VALUES = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(
+            ["n", "m"],
+            st.one_of(
+                st.sampled_from(
+                    [
+                        0,
+                        1,
+                        -3,
+                        2.5,
+                        1.0,
+                        -0.0,
+                        1000,
+                        2**53,
+                        2**53 + 1,
+                        2**70,
+                        float("inf"),
+                        float("nan"),
+                        True,
+                        None,
+                        "1",
+                    ]
+                ),
+                st.floats(),
+                st.integers(),
+            ),
+        ),
+        **dict.fromkeys(["t", "s"], st.sampled_from(["UA", "AA", "", "é", "\ud800", 1, None, b"UA", True])),
+    }
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(SIMPLE, min_size=1, max_size=3), VALUES)
+def test_the_short_way_decides_as_cel_does(whens, values):
+    """Whatever is decided without CEL, CEL decides too, by the first condition that holds."""
+    names = ["n", "m", "t", "s"]
+    first = first_rule(whens, names)
+    if first is None:
+        return
+    conditions = [Condition(when) for when in whens]
+    found = first(*(values[name] for name in names))
+    if found == OPEN:
+        return
+    places = [place for condition in conditions for place in condition.places]
+    said = [condition.holds(context_of(places, values)) for condition in conditions]
+    expected = next((rule for rule, holds in enumerate(said) if holds), NONE)
+    assert found == expected, (whens, values)
+    assert None not in said[: found if found >= 0 else None], "nothing was lacking"
+
+
+def test_simple_rules_take_the_short_way():
+    names = ["carrier", "distance"]
+    assert first_rule(['carrier == "UA" && distance > 500.0', 'carrier in ["AA"]'], names) is not None
+    assert first_rule(["distance >= 5 || !(distance < -1.5e3)"], names)("x", 7.5) == 0
+    # A name that is text here and a number there, functions, headers, another order: all that is CEL's.
+    for when in ('carrier.startsWith("U")', "distance + 1.0 > 5.0", "carrier < 'b'", 'distance == "x"', "carrier == 1"):
+        assert first_rule([when, "distance > 1.0", 'carrier == "a"'], names) is None
+    assert first_rule(['header["x"] == "y"'], ["header:x"]) is None
