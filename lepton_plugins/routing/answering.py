@@ -72,18 +72,21 @@ class Answerer:
         other, values = self._fall_back(part, columns, 1)
         return values, other, error_code(part.error)
 
-    def many(self, arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
-        """All rows; ModelFailed, or the request's own error, where the fallback fails too."""
+    def many(self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False) -> Answer:
+        """All rows; ModelFailed, or the request's own error, where the fallback fails too.
+
+        With `apart` rows that a model can't answer together are tried one by one.
+        """
         counts = np.bincount(arms, minlength=len(self._arms))
         used = np.flatnonzero(counts).tolist()
         if len(used) == 1:
-            parts = [self._run(used[0], None, columns, rows)]
+            parts = [self._run(used[0], None, columns, rows, apart=apart)]
         else:
             # Stable, so that each arm sees its rows in their order.
             order = np.argsort(arms, kind="stable")
             ends = np.cumsum(counts)
             chunks = [(arm, order[ends[arm] - counts[arm] : ends[arm]]) for arm in used]
-            parts = [self._run(arm, index, take(columns, index), len(index)) for arm, index in chunks]
+            parts = [self._run(arm, index, take(columns, index), len(index), apart=apart) for arm, index in chunks]
         if all(part.error is None for part in parts):
             return Answer(_assemble(parts, rows), arms, None)
         return self._repaired(parts, arms, columns, rows)
@@ -125,7 +128,16 @@ class Answerer:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _run(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int, limit: bool = True) -> _Part:
+    def _run(
+        self,
+        arm: int,
+        index: NDArray[np.intp] | None,
+        columns: Columns,
+        rows: int,
+        *,
+        limit: bool = True,
+        apart: bool = False,
+    ) -> _Part:
         runner = self._arms[arm]
         breaker = self._breakers[arm]
         if breaker is not None and breaker.until is not None and not breaker.admits():
@@ -139,6 +151,8 @@ class Answerer:
                 values = runner.predict(columns, rows)
             broken = broken_rows(values, rows)
         except Exception as error:
+            if apart and rows > 1:
+                return self._one_by_one(arm, index, columns, rows)
             self._counters.failed(runner.version, error_code(error), rows)
             if not isinstance(error, RequestInvalid):
                 logger.warning("version %s failed to answer", runner.version, exc_info=True)
@@ -154,6 +168,18 @@ class Answerer:
         without = OutputInvalid(runner.version, f"no finite answer for {number} of {rows} rows", "one for each row")
         self._counters.failed(runner.version, without.code, number)
         return _Part(arm, index, values, broken, without)
+
+    def _one_by_one(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int) -> _Part:
+        """The rows of callers who have nothing to do with each other, after one call for all has failed."""
+        parts = [self._run(arm, None, take(columns, np.array([row])), 1) for row in range(rows)]
+        failed = [part.error for part in parts if part.error is not None]
+        answers = [part.values for part in parts if part.error is None and part.values is not None]
+        if not answers:
+            return _Part(arm, index, None, None, failed[0])
+        values = np.empty((rows, *answers[0].shape[1:]), dtype=answers[0].dtype)
+        broken = np.array([part.error is not None for part in parts])
+        values[~broken] = np.concatenate(answers)
+        return _Part(arm, index, values, broken, failed[0]) if failed else _Part(arm, index, values, None, None)
 
     def _fall_back(self, part: _Part, columns: Columns, rows: int) -> tuple[int, NDArray[Any]]:
         """Another arm's answer for the same rows, without a time limit: somebody has to answer."""

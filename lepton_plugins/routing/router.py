@@ -166,15 +166,25 @@ class Router:
         version: str | None = None,
         request: str | None = None,
         may_force: bool = False,
+        apart: bool = False,
     ) -> Prediction:
-        """`predict` for columns by name with `rows` rows each: the data plane's way in."""
+        """`predict` for columns by name with `rows` rows each: the data plane's way in.
+
+        `apart` says that the rows are of different callers: one that a model refuses fails for itself.
+        """
         checked = self._checker.check(columns, rows)
         if request is None:
             request = REQUEST_IDS.new()
         forced = self._decider.forced(version, may_force) if version is not None else None
         if rows == 1 and forced is None and not self._consults:
             return self._one(checked, keys, request)
-        return self._many(checked, rows, keys, forced, request)
+        return self._many(checked, rows, keys, forced, request, apart)
+
+    @property
+    def merges(self) -> bool:
+        """Whether rows of different callers may be answered by one call: each is decided and fails for itself."""
+        around = self.plan.around
+        return not self._consults and self.plan.per == "row" and around.timeout is None
 
     def _one(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Prediction:
         decider = self._decider
@@ -227,6 +237,7 @@ class Router:
         keys: Sequence[Any] | NDArray[Any] | None,
         forced: int | None,
         request: str,
+        apart: bool = False,
     ) -> Prediction:
         decider = self._decider
         if forced is not None:
@@ -239,7 +250,7 @@ class Router:
         if self._consults and forced is None:
             answer = self._consulted(decided, columns, rows)
         else:
-            answer = self._answerer.many(decided.arms, columns, rows)
+            answer = self._answerer.many(decided.arms, columns, rows, apart)
         if decided.held:
             self.counters.add(holdout=decided.held)
         shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)

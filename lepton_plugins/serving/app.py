@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -33,7 +33,7 @@ from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.learning_state import open_state
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
-from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
@@ -58,6 +58,30 @@ _DRAIN_GRPC = 30.0
 Match = tuple[Route, dict[str, str]]
 
 
+class Connection(Protocol):
+    """Where a request came from."""
+
+    def deliver(self, answer: Answer) -> None: ...
+
+
+class ShortRequest(NamedTuple):
+    """A request that may be answered on the event loop, as far as its head says."""
+
+    route: Route
+    params: dict[str, str]
+    headers: dict[bytes, bytes]
+
+
+class Taken(NamedTuple):
+    """A request that waits for the end of the event loop's turn."""
+
+    connection: Connection
+    request: ShortRequest
+    kind: object
+    call: Call
+    since: float
+
+
 class ServingApp(Starlette):
     """Serves a deployment directory, or the revision that a state directory's pointer names.
 
@@ -80,6 +104,8 @@ class ServingApp(Starlette):
         self._exact: dict[tuple[str, str], Match] = {}
         self.short_urls: dict[bytes, Match] = {}
         """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
+        self._taken: list[Taken] = []
+        """Requests that are answered at the end of this turn of the event loop."""
         self._closing: set[asyncio.Task[None]] = set()
 
     # --- life ------------------------------------------------------------------------------
@@ -253,31 +279,84 @@ class ServingApp(Starlette):
         # Bodies of about a size take about as long.
         kind = (route.path, len(body).bit_length())
         if not route.long or self._lanes.is_short(kind):
-            return self._lanes.here(kind, route.answer, served, call)
-        return await self._lanes.aside(kind, route.answer, served, call)
+            return self._lanes.here(kind, route.run, served, call)
+        return await self._lanes.aside(kind, route.run, served, call)
 
-    def answer_at_once(self, url: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer | None:
-        """The answer to a whole request for one of `short_urls`; None where it is too long for the event loop."""
-        served = self.served
+    def short_request(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> ShortRequest | None:
+        """What is known from the head of a request for one of `short_urls`; None where it must go the long way."""
         match = self.short_urls.get(url)
-        if served is None or match is None or len(body) > self.settings.limits.body:
+        if match is None:
             return None
-        route, params = match
-        kind = (route.path, len(body).bit_length())
-        counts = self.serving.metrics
-        if not self._lanes.is_short(kind) or counts.in_flight >= self.settings.limits.in_flight:
-            return None
-        start = perf_counter()
+        known = dict(headers)
         try:
-            call = Call(params, dict(headers), body)
-            if b"x-lepton-version" in call.headers:
-                self.check_forcing(served, call)
-            self._check_body(route, call.headers)
-            answer = self._lanes.here(kind, route.answer, served, call)
-        except Exception as error:
-            answer = error_answer(error)
-        counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
-        return answer
+            self._check_body(match[0], known)
+        except RequestInvalid:
+            return None
+        return ShortRequest(match[0], match[1], known)
+
+    def take(self, connection: Connection, request: ShortRequest, body: bytes) -> bool:
+        """Answer a whole request together with the others that are read in this turn of the event loop.
+
+        False where it is too long for the event loop.
+        """
+        limits = self.settings.limits
+        kind = (request.route.path, len(body).bit_length())
+        if (
+            self.served is None
+            or len(body) > limits.body
+            or not self._lanes.is_short(kind)
+            or self.serving.metrics.in_flight + len(self._taken) >= limits.in_flight
+        ):
+            return False
+        self._taken.append(
+            Taken(connection, request, kind, Call(request.params, request.headers, body), perf_counter())
+        )
+        if len(self._taken) == 1:
+            asyncio.get_running_loop().call_soon(self.answer_taken)
+        return True
+
+    def answer_taken(self) -> None:
+        """Answer all that was taken, in its order."""
+        taken, self._taken = self._taken, []
+        if not taken:
+            return
+        served = self.served
+        if served is None:
+            for one in taken:
+                one.connection.deliver(error_answer(NotReady()))
+            return
+        start = perf_counter()
+        answers: list[Answer | None] = [None] * len(taken)
+        asked: list[Asked] = []
+        numbers: list[int] = []
+        for number, one in enumerate(taken):
+            try:
+                if b"x-lepton-version" in one.call.headers:
+                    self.check_forcing(served, one.call)
+                read = one.request.route.answer(served, one.call)
+            except Exception as error:
+                answers[number] = error_answer(error)
+                continue
+            if isinstance(read, Asked):
+                asked.append(read)
+                numbers.append(number)
+            else:
+                answers[number] = read
+        replies = served.predict_together(asked)
+        for number, one_asked, reply in zip(numbers, asked, replies, strict=True):
+            try:
+                if isinstance(reply, Exception):
+                    raise reply
+                answers[number] = one_asked.answer(reply)
+            except Exception as error:
+                answers[number] = error_answer(error)
+        end = perf_counter()
+        share = (end - start) / len(taken)
+        for one, answer in zip(taken, answers, strict=True):
+            assert answer is not None
+            self._lanes.took_here(one.kind, share)
+            self.serving.metrics.count_request(served.model, answer.status, end - one.since, answer.reply)
+            one.connection.deliver(answer)
 
     async def respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
         """Answer a prediction that came another way than HTTP: the same checks, lanes and counts.

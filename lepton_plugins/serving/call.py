@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from lepton_plugins.routing.inputs import Columns
 
 if TYPE_CHECKING:
     from lepton_plugins.serving.reply import Reply
@@ -44,3 +46,13 @@ class Answer:
 
 def json_answer(value: object, status: int = 200) -> Answer:
     return Answer(encode_json(value), JSON_HEADERS, status)
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request for a prediction, read: its rows, and how its reply becomes an answer."""
+
+    call: Call
+    columns: Columns
+    rows: int
+    answer: Callable[[Reply], Answer]

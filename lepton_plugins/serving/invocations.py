@@ -11,9 +11,10 @@ import msgspec
 from lepton_plugins import __version__
 from lepton_plugins.errors import InputInvalid, MediaTypeUnsupported, RequestInvalid
 from lepton_plugins.routing.inputs import Columns
-from lepton_plugins.serving.call import TEXT_HEADERS, Answer, Call
+from lepton_plugins.serving.call import TEXT_HEADERS, Answer, Asked, Call
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.reader import InputReader
+from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.tables import read_inputs, read_instances
 
@@ -31,7 +32,7 @@ def version(served: Served, call: Call) -> Answer:
     return Answer(__version__.encode(), TEXT_HEADERS)
 
 
-def invoke(served: Served, call: Call) -> Answer:
+def invoke(served: Served, call: Call) -> Asked:
     """Answer a table in any of MLflow's forms, each row by the version that the plan chooses for it."""
     media, _, parameters = call.headers.get(b"content-type", b"application/json").partition(b";")
     charset = parameters.strip().lower().replace(b'"', b"")
@@ -41,8 +42,7 @@ def invoke(served: Served, call: Call) -> Answer:
         columns, rows = _read_csv(served.reader, call.body)
     else:
         columns, rows = _read_json(served.reader, decode(_OBJECT, call.body))
-    reply = served.predict(call, columns, rows)
-    return reply.answer({"predictions": reply.values.tolist()})
+    return Asked(call, columns, rows, Reply.predictions)
 
 
 def _read_json(reader: InputReader, body: dict[str, Any]) -> tuple[Columns, int]:

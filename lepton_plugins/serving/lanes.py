@@ -79,9 +79,13 @@ class Lanes:
         try:
             return function(first, second)
         finally:
-            expected = self._expected.get(kind)
-            if expected is not None:
-                expected.learn_here(perf_counter() - start)
+            self.took_here(kind, perf_counter() - start)
+
+    def took_here(self, kind: object, seconds: float) -> None:
+        """A call of this kind ran on the event loop by itself, or was its part of a batch."""
+        expected = self._expected.get(kind)
+        if expected is not None:
+            expected.learn_here(seconds)
 
     async def aside(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
         """Run a call in a thread."""

@@ -53,9 +53,9 @@ class Metrics:
         else:
             for name, number in Counter(reply.versions).items():
                 add(("rows", model, name, reply.role_of(name)), number)
-        if reply.block.fallback is not None:
+        if reply.causes is not None:
             served = reply.versions or [version] * reply.rows
-            for name, cause in zip(served, reply.block.fallback, strict=True):
+            for name, cause in zip(served, reply.causes, strict=True):
                 if cause is not None:
                     add(("fallbacks", model, name, cause))
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lepton_plugins.errors import BodyTooSlow
-from lepton_plugins.serving.call import JSON_HEADERS, encode_json
+from lepton_plugins.serving.call import JSON_HEADERS, Answer, encode_json
 from lepton_plugins.serving.failure import CLOSE, error_answer
 
 if TYPE_CHECKING:
-    from lepton_plugins.serving.app import ServingApp
+    from lepton_plugins.serving.app import ServingApp, ShortRequest
 
 
 class OneWriteCycle(RequestResponseCycle):
@@ -70,6 +70,14 @@ def _response(
     return b"".join(lines)
 
 
+class KnownHead(NamedTuple):
+    """A request's head but for the number that is its content-length: a client's next one is mostly the same."""
+
+    before: bytes
+    after: bytes
+    request: ShortRequest
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Headers beyond `header_limit` bytes get 431; a request that isn't complete `time_limit` seconds after
     its first part gets 408. A request that fits in one read costs a few attribute assignments.
@@ -87,20 +95,62 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read = 0
         self._held: bytes | None = None
         """The body, so far, of a request that may be answered at once."""
+        self._taken = False
+        """Whether a request is answered at the end of the event loop's turn."""
+        self._whole = b""
+        """What is being read, while it may be one whole request."""
+        self._known: KnownHead | None = None
+        self._used_at = 0.0
         self._deadline: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._known is not None and self._take_known(self._known, data):
+            return
         self._read = self._read + len(data) if self._in_headers else len(data)
         if self._in_headers and self._read > self.header_limit + (1 << 18):
             self.transport.close()  # A whole read more than allowed, and still not complete.
             return
+        self._whole = b"" if self._incomplete else data
         super().data_received(data)
+        self._whole = b""
         if self._held is not None:
             self._let_go()  # It hasn't arrived whole.
         if self._incomplete and self._deadline is None:
             self._deadline = self.loop.call_later(self.time_limit, self._give_up)
 
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Take a whole request whose head is that of the last one, without reading it again."""
+        cycle = self.cycle
+        if not data.startswith(known.before) or self._incomplete or self._taken or self.flow.write_paused:
+            return False
+        if (cycle is not None and not cycle.response_complete) or self.transport.is_closing():
+            return False
+        start = len(known.before)
+        end = data.find(b"\r", start, start + 12)
+        if not data[start:end].isdigit() or not data.startswith(known.after, end):
+            return False
+        head = end + len(known.after)
+        if len(data) - head != int(data[start:end]):
+            return False
+        assert self.serving is not None
+        self._taken = self.serving.take(self, known.request, data[head:])
+        return self._taken
+
+    def _remember(self, request: ShortRequest, body: bytes) -> None:
+        """Know the head again, where it came in one piece with its body and nothing else."""
+        head = self._whole[: len(self._whole) - len(body)]
+        place = head.lower().find(b"\r\ncontent-length: ") + 18
+        if place < 18 or not self._whole.endswith(body) or head.find(b"\r\n\r\n") != len(head) - 4:
+            return
+        end = head.index(b"\r", place)
+        if head[place:end].isdigit() and int(head[place:end]) == len(body):
+            self._known = KnownHead(head[:place], head[end:], request)
+
     def on_message_begin(self) -> None:
+        if self._taken:
+            assert self.serving is not None
+            self.serving.answer_taken()  # Answers go in the order of their requests.
+            self._whole = b""
         self._in_headers = self._incomplete = True
         super().on_message_begin()
 
@@ -152,20 +202,47 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete = False
         if self._deadline is not None:
             self._forget_deadline()
-        if self._held is not None:
+        body = self._held
+        if body is not None:
             assert self.serving is not None
-            answer = self.serving.answer_at_once(self.url, self.headers, self._held)
-            if answer is not None:
+            request = self.serving.short_request(self.url, self.headers)
+            if request is not None and self.serving.take(self, request, body):
                 self._held = None
-                length = b"content-length: %d\r\n\r\n" % len(answer.body)
-                default = self.server_state.default_headers
-                self.transport.write(_response(answer.status, default, answer.headers, length, answer.body))
-                if answer.status != 200 and CLOSE in answer.headers:
-                    self.transport.close()
-                self.on_response_complete()
+                self._taken = True
+                self._remember(request, body)
                 return
             self._let_go()
         super().on_message_complete()
+
+    def deliver(self, answer: Answer) -> None:
+        """Send the answer to the request that was taken."""
+        self._taken = False
+        if self.transport.is_closing():
+            return
+        length = b"content-length: %d\r\n\r\n" % len(answer.body)
+        default = self.server_state.default_headers
+        self.transport.write(_response(answer.status, default, answer.headers, length, answer.body))
+        if answer.status != 200 and CLOSE in answer.headers:
+            self.transport.close()
+        self._used_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that wasn't used; one timer for many requests, which only note the time."""
+        left = self._used_at + self.timeout_keep_alive - self.loop.time()
+        if self._taken or left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(max(left, 1.0), self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        if self._taken:
+            assert self.serving is not None
+            self.serving.answer_taken()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()

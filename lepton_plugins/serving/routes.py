@@ -9,7 +9,7 @@ from functools import cached_property
 
 from lepton_plugins.serving import control, invocations, openapi, v1, v2
 from lepton_plugins.serving.access import Permission
-from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.served import Served
 
 JSON_MEDIA = (b"application/json",)
@@ -21,13 +21,13 @@ class Route:
     """A method and a path template.
 
     `long` marks those whose answer may take too long for the event loop, `predicts` those whose requests
-    are counted and limited.
+    are counted and limited; they only read the request.
     """
 
     method: str
     path: str
     permission: Permission
-    answer: Callable[[Served, Call], Answer]
+    answer: Callable[[Served, Call], Answer | Asked]
     long: bool = False
     predicts: bool = False
     media: tuple[bytes, ...] = JSON_MEDIA
@@ -35,6 +35,13 @@ class Route:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path)))
+
+    def run(self, served: Served, call: Call) -> Answer:
+        """The whole way of a request, by itself."""
+        answer = self.answer(served, call)
+        return (
+            answer if isinstance(answer, Answer) else answer.answer(served.predict(call, answer.columns, answer.rows))
+        )
 
 
 PUBLIC, FORCE, ADMIN = Permission.PUBLIC, Permission.FORCE, Permission.ADMIN

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,12 +12,14 @@ from lepton_plugins.errors import ModelNotFound, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.router import Router
-from lepton_plugins.serving.call import JSON_HEADERS, Call, Headers
+from lepton_plugins.serving.call import JSON_HEADERS, Asked, Call, Headers
 from lepton_plugins.serving.counts import Key
 from lepton_plugins.serving.pointer import Hold
 from lepton_plugins.serving.reader import InputReader
 from lepton_plugins.serving.reply import MIXED, Reply
 from lepton_plugins.serving.state import ServerState
+
+logger = logging.getLogger("lepton_plugins.serving")
 
 _UNFIT_FOR_HEADER = re.compile(r"[^\x20-\x7e]")
 
@@ -76,16 +80,55 @@ class Served:
         version = self.version_of(wanted) if wanted else None
         key = call.headers.get(b"x-lepton-key")
         keys = None if key is None else [_text(key)] * rows
-        if self._header_columns:
-            # A body can't stand in for a header, which a gateway may have checked.
-            texts = {name: call.headers.get(header) for header, name in self._header_columns}
-            given = {
-                name: np.full(rows, None if text is None else _text(text), dtype=object) for name, text in texts.items()
-            }
-            columns = {**columns, **given}
+        columns = self._with_headers(call, columns, rows)
         # Whether the caller may force a version was checked with the route's permission.
         prediction = self.router.predict_columns(columns, rows, keys=keys, version=version, may_force=True)
-        return Reply(prediction, self.plan.default, self.headers)
+        return Reply.of(prediction, self.plan.default, self.headers)
+
+    def predict_together(self, asked: Sequence[Asked]) -> list[Reply | Exception]:
+        """Route requests that came at the same time, each as `predict` does; those of one row each in one batch."""
+        replies: dict[int, Reply | Exception] = {}
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number, one in enumerate(asked):
+            headers = one.call.headers
+            if one.rows == 1 and b"x-lepton-version" not in headers and "version" not in one.call.params:
+                kind = tuple([(name, column.dtype.char, column.shape) for name, column in one.columns.items()])
+                alike.setdefault((b"x-lepton-key" in headers, *kind), []).append(number)
+        for (keyed, *_), numbers in alike.items():
+            if len(numbers) > 1 and self.router.merges:
+                merged = self._merged([asked[number] for number in numbers], bool(keyed))
+                replies.update(zip(numbers, merged, strict=False))
+        for number, one in enumerate(asked):
+            if number not in replies:
+                try:
+                    replies[number] = self.predict(one.call, one.columns, one.rows)
+                except Exception as error:
+                    replies[number] = error
+        return [replies[number] for number in range(len(asked))]
+
+    def _merged(self, asked: Sequence[Asked], keyed: bool) -> Sequence[Reply]:
+        """Nothing where one of them is in the way of the others: then each is asked by itself."""
+        parts = [self._with_headers(one.call, one.columns, 1) for one in asked]
+        keys = [_text(one.call.headers[b"x-lepton-key"]) for one in asked] if keyed else None
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        try:
+            prediction = self.router.predict_columns(columns, len(asked), keys=keys, apart=True)
+        except Exception:
+            logger.debug("%d requests are answered one by one", len(asked), exc_info=True)
+            return ()
+        return Reply.each(prediction, self.plan.default, self.headers)
+
+    def _with_headers(self, call: Call, columns: Columns, rows: int) -> Columns:
+        """The columns, and the headers that the policy reads. A body can't stand in for one: a gateway may have
+        checked it.
+        """
+        if not self._header_columns:
+            return columns
+        given = {}
+        for header, name in self._header_columns:
+            text = call.headers.get(header)
+            given[name] = np.full(rows, None if text is None else _text(text), dtype=object)
+        return {**columns, **given}
 
 
 def _text(header: bytes) -> str:

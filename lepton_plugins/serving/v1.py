@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from lepton_plugins.errors import RequestInvalid
-from lepton_plugins.serving.call import Answer, Call, json_answer
+from lepton_plugins.serving.call import Answer, Asked, Call, json_answer
 from lepton_plugins.serving.payload import decode
+from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.tables import read_inputs, read_instances
 
@@ -26,7 +27,7 @@ def model(served: Served, call: Call) -> Answer:
     return json_answer({"name": served.model, "ready": True})
 
 
-def predict(served: Served, call: Call) -> Answer:
+def predict(served: Served, call: Call) -> Asked:
     """Answer rows or columns, each row by the version that the plan chooses for it."""
     served.check_model(call.params["model"])
     body = decode(_OBJECT, call.body)
@@ -36,5 +37,4 @@ def predict(served: Served, call: Call) -> Answer:
         columns, rows = read_instances(served.reader, body["instances"])
     else:
         columns, rows = read_inputs(served.reader, body["inputs"])
-    reply = served.predict(call, columns, rows)
-    return reply.answer({"predictions": reply.values.tolist()})
+    return Asked(call, columns, rows, Reply.predictions)

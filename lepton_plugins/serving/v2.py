@@ -6,6 +6,7 @@ and, for GET /v2/models, KServe's own server.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from lepton_plugins import __version__
 from lepton_plugins.errors import InputInvalid, RequestInvalid
 from lepton_plugins.routing.inputs import numpy_dtype
 from lepton_plugins.serving.binary import SIZE, BinaryPart, encode_binary, split
-from lepton_plugins.serving.call import Answer, Call, json_answer
+from lepton_plugins.serving.call import Answer, Asked, Call, json_answer
 from lepton_plugins.serving.datatypes import datatype_of, decode_tensor
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.reply import Reply
@@ -99,7 +100,7 @@ def model_ready(served: Served, call: Call) -> Answer:
     return json_answer({"name": served.model, "ready": True})
 
 
-def infer(served: Served, call: Call) -> Answer:
+def infer(served: Served, call: Call) -> Asked:
     """Answer tensors, each row by the version that the plan chooses for it."""
     served.check_model(call.params["model"])
     head, binary = split(call.headers, call.body)
@@ -107,15 +108,18 @@ def infer(served: Served, call: Call) -> Answer:
     if len(request.inputs) > served.limits.tensors:
         raise RequestInvalid(f"Found {len(request.inputs)} inputs", expected=f"at most {served.limits.tensors}")
     tensors = _tensors(request, binary)
-    asked = request.outputs or []
-    wanted = wanted_outputs(served, [output.name for output in asked])
+    wanted = wanted_outputs(served, [output.name for output in request.outputs or ()])
     columns, rows = served.reader.tensors(tensors)
-    reply = served.predict(call, columns, rows)
+    return Asked(call, columns, rows, partial(_answer, served, request, wanted))
+
+
+def _answer(served: Served, request: InferRequest, wanted: list[str], reply: Reply) -> Answer:
     content: dict[str, Any] = {
         "model_name": served.model,
         "model_version": reply.version,
-        "id": request.id if request.id is not None else reply.block.request,
+        "id": request.id if request.id is not None else reply.request,
     }
+    asked = request.outputs or []
     every = bool(request.parameters and request.parameters.get("binary_data_output"))
     if not every and not any(output.parameters for output in asked):
         content["outputs"] = [_output(served, reply, name, None) for name in wanted]
