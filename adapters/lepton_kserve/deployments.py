@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mlflow.deployments import BaseDeploymentClient
 
 from lepton_kserve.cluster import Cluster, is_ready
-from lepton_mlflow.deployable import deployment_of, refusals
+from lepton_mlflow.deployable import deployment_of, predicted, refusals, seconds_of
 from lepton_plugins import __version__
 from lepton_plugins.errors import DeploymentExists, DeploymentFailed, DeploymentNotFound, ImageMissing, InvalidInput
 from lepton_plugins.routing.directory import DeploymentDirectory
@@ -130,7 +129,8 @@ class KServeDeployments(BaseDeploymentClient):
                 raise DeploymentFailed(
                     str(deployment_name), "it isn't ready; `mlflow deployments get` shows its state."
                 )
-            return predicted(str(deployment_name), str(url), inputs, os.environ.get(INGRESS))
+            hint = f"{INGRESS} names a way to the cluster's ingress"
+            return predicted(str(deployment_name), str(url), inputs, ingress=os.environ.get(INGRESS), hint=hint)
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class KServeDeployments(BaseDeploymentClient):
         given = {key: str(value) for key, value in (config or {}).items()}
         own = {key: given.pop(key, default) for key, default in _OWN.items()}
         with refusals(), TemporaryDirectory(prefix="lepton-") as folder:
-            seconds, wait, force = _seconds(own["timeout"]), _flag("wait", own["wait"]), _flag("force", own["force"])
+            seconds, wait, force = seconds_of(own["timeout"]), _flag("wait", own["wait"]), _flag("force", own["force"])
             if given.setdefault("name", name) != name:
                 raise InvalidInput(f"Found -C name={given['name']} and --name {name}, expected one name.")
             cluster = self._cluster(given.get("namespace"))
@@ -174,33 +174,6 @@ class KServeDeployments(BaseDeploymentClient):
             return _described(applied)
 
 
-def predicted(name: str, url: str, inputs: Any, ingress: str | None = None) -> pd.DataFrame:
-    """What the service at `url` answers to a table (or a dict of columns) over V1; DeploymentFailed."""
-    import json
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
-
-    import pandas as pd
-
-    table = inputs if isinstance(inputs, pd.DataFrame) else pd.DataFrame(inputs)
-    body = json.dumps({"instances": json.loads(table.to_json(orient="records", date_format="iso"))}).encode()
-    headers = {"content-type": "application/json"}
-    if ingress is not None:
-        headers["host"] = urlsplit(url).netloc
-    request = Request(f"{(ingress or url).rstrip('/')}/v1/models/{name}:predict", body, headers)
-    try:
-        with urlopen(request, timeout=60) as answer:
-            found = json.load(answer)["predictions"]
-    except HTTPError as error:
-        said = error.read(1000).decode("utf-8", "replace")
-        raise DeploymentFailed(name, f"{error.code}: {' '.join(said.split())[:500]}") from None
-    except (URLError, OSError) as error:
-        raise DeploymentFailed(
-            name, f"{url} can't be reached from here ({error}). {INGRESS} names a way to the cluster's ingress."
-        ) from None
-    return pd.DataFrame({"predictions": found})
-
-
 def _there(cluster: Cluster, name: str) -> bool:
     try:
         cluster.get(name)
@@ -221,15 +194,6 @@ def _described(service: Mapping[str, Any]) -> dict[str, Any]:
         "plan": (metadata.get("annotations") or {}).get("lepton.plan"),
         "image": containers[0].get("image"),
     }
-
-
-def _seconds(text: str) -> float:
-    from lepton_plugins.records.spec import parse_seconds
-
-    try:
-        return float(str(parse_seconds(text)))
-    except ValueError:
-        raise InvalidInput(f"-C timeout={text}: expected seconds, or a duration such as 10min.") from None
 
 
 def _flag(name: str, text: str) -> bool:
