@@ -67,7 +67,7 @@ class Construction:
     scale: float = field(init=False)
     _floor: FloatArray = field(init=False)
     _uses: list[list[float]] = field(init=False)
-    _near: list[list[int]] = field(init=False)
+    near: list[list[int]] = field(init=False)
     _seen: dict[bytes, Allocated | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,13 +93,13 @@ class Construction:
             self.alone = problem.weights * (problem.traffic @ problem.utility)
         else:
             self.alone = np.where(problem.allowed, worth - self._floor[:, None], 0.0).sum(axis=0)
-        self._near = [[] for _ in problem.versions]
+        self.near = [[] for _ in problem.versions]
         for first, second in problem.conflicts:
-            self._near[first].append(second)
-            self._near[second].append(first)
+            self.near[first].append(second)
+            self.near[second].append(first)
         used = _LITTLE + self.use.sum(axis=1)
         # A version takes the place of those that it conflicts with (as in greedy independent sets).
-        apart = used + np.array([len(others) for others in self._near]) / len(self._near)
+        apart = used + np.array([len(others) for others in self.near]) / len(self.near)
         self.costs = [np.ones(len(used)), used, *([apart] if len(problem.conflicts) else [])]
         density = np.maximum(self.alone, 0.0) / self.costs[-1]
         self.density = np.maximum(density / (density.max(initial=0.0) or 1.0), _LITTLE)
@@ -128,7 +128,7 @@ class Construction:
                 best = np.maximum(best, columns[i])
             runs[i] = True
             left = list(map(sub, left, use))
-            for other in self._near[i]:
+            for other in self.near[i]:
                 closed[other] = True
         return runs
 
@@ -148,14 +148,14 @@ class Construction:
             runs[i] = True
             room = room - self.use[i]
             best = np.maximum(best, worth[:, i])
-            blocked[self._near[i]] = True
+            blocked[self.near[i]] = True
 
     def _start(self, price: float) -> tuple[Runs, FloatArray, Runs, FloatArray]:
         runs = self.base.copy()
         room = 1.0 + 1e-12 - self.use[runs].sum(axis=0)
         blocked = ~runnable(self.problem)
         for i in np.flatnonzero(runs).tolist():
-            blocked[self._near[i]] = True
+            blocked[self.near[i]] = True
         best = (self.value - price * self.load)[:, runs].max(axis=1, initial=-np.inf)
         return runs, room, blocked, best
 

@@ -19,13 +19,17 @@ from lepton_plugins.planning.solver import (
 )
 from lepton_scheduling import infeasible
 from lepton_scheduling.engine import Engine, Result, by_scipy
-from lepton_scheduling.outcome import answer, upper_bound
+from lepton_scheduling.outcome import answer, rebounded, upper_bound
 from lepton_scheduling.placing import Placed, on_nodes, place, replaced
+from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.program import Program
+from lepton_scheduling.subset import among, solution_among_all
 
 NAME = "milp"
 #: Replica columns up to which nodes are told apart in the program itself.
 _NODE_EXACT = 6000
+#: Versions that are looked at first, how often more are, and the part of all with which it isn't worth while.
+_FIRST, _STAGES, _MOST = 50, 3, 0.9
 #: How often pools are planned smaller because their replicas left no whole nodes to pack them onto.
 _SHRUNK = 4
 
@@ -51,8 +55,46 @@ class MilpSolver:
             raise Infeasible(infeasible.reasons(Program(problem), limits_of(problem)))
         found = without_limits(problem, self.name)
         if found is None:
+            found = self._priced(problem, start + problem.time_limit)
+        if found is None:
             found = _Exact(problem, self.name, self.engine, start + problem.time_limit).solve()
         return replace(found, seconds=monotonic() - start)
+
+    def _priced(self, problem: AllocationProblem, end: float) -> AllocationSolution | None:
+        """The answer among the versions that an optimum can hold; None where those are most of them.
+
+        First among the few that add most at the relaxed program's prices; then, where what the others could add
+        leaves more than the gap, among all that could.
+        """
+        if len(problem.versions) <= _FIRST or problem.form == "select":
+            return None
+        program, limits = Program(problem), limits_of(problem)
+        pricing = Pricing(program, limits, program.mixture())
+        if not pricing.done:
+            return None
+        constant = upper_bound(program, 0.0)
+        kept, best = pricing.best(_FIRST), None
+        for _ in range(_STAGES):
+            if len(kept) > _MOST * len(problem.versions):
+                break
+            try:
+                smaller = replace(among(problem, kept), time_limit=max(end - monotonic(), 0.05 * problem.time_limit))
+                found = _Exact(smaller, self.name, self.engine, end).solve()
+            except (Infeasible, NoSolutionInTime):
+                return best
+            bound = min(max(found.bound, pricing.outside(kept) + constant), pricing.bound + constant)
+            bound = bound if best is None else min(bound, best.bound)
+            best = _better(best, solution_among_all(problem, kept, found), bound)
+            assert best is not None
+            # Each program is solved to the gap of what routing can win; what it left out may add so much of the whole.
+            allowed = problem.gap * abs(best.bound)
+            if best.bound - best.objective <= allowed + 1e-9:
+                return replace(best, status="optimal")
+            more = pricing.reaching(best.objective - constant + allowed)
+            if monotonic() > end or len(more) <= len(kept):
+                return replace(best, status="feasible") if best.gap > 1e-9 else best
+            kept = np.union1d(kept, more)
+        return best
 
 
 def without_limits(problem: AllocationProblem, solver: str = NAME) -> AllocationSolution | None:
@@ -186,8 +228,6 @@ class _Exact:
 def _better(
     one: AllocationSolution | None, other: AllocationSolution | None, bound: float
 ) -> AllocationSolution | None:
-    from lepton_scheduling.outcome import rebounded
-
     found = [item for item in (one, other) if item is not None]
     best = max(found, key=lambda item: item.objective, default=None)
     return None if best is None else rebounded(best, bound)

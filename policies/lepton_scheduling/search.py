@@ -9,12 +9,20 @@ from time import monotonic
 import numpy as np
 
 from lepton_plugins.errors import Infeasible, NoSolutionInTime
-from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray
+from lepton_plugins.planning.solver import (
+    AllocationProblem,
+    AllocationSolution,
+    FloatArray,
+    required_of,
+    runnable,
+)
 from lepton_scheduling import infeasible
 from lepton_scheduling.construction import Allocated, Construction, Runs
+from lepton_scheduling.exchange import Exchange
 from lepton_scheduling.milp import without_limits
 from lepton_scheduling.outcome import answer, upper_bound
 from lepton_scheduling.placing import Placed, place, replaced
+from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.subset import best_among
 
 #: Prices of a core that the greedy constructions are tried at, in `Construction.scale`.
@@ -53,6 +61,12 @@ class Search:
         if not self.problem.allowed.any(axis=1).all():
             raise Infeasible(infeasible.reasons(program, build.limits))
         worth = program.select() if self.problem.form == "select" else program.mixture()
+        if self.problem.form == "mixture":
+            pricing = Pricing(program, build.limits, worth)
+            if pricing.done and pricing.x is not None:
+                self.bound, x = upper_bound(program, pricing.bound), pricing.x
+                self.relaxed = np.clip(x[program.cells : program.r], 0.0, 1.0)
+                return
         result = program.solve(worth, build.limits, relaxed=True, time_limit=_RELAXED * self.problem.time_limit)
         if result.status == "infeasible":
             raise Infeasible(infeasible.reasons(program, build.limits))
@@ -82,6 +96,16 @@ class Search:
             free, self.build.base = self.build.base, self.cover()
             self._greedy()
             self.build.base = free
+
+    def exchange(self, rng: np.random.Generator) -> None:
+        """Where versions are selected and conflict, the best set of them that exchanges lead to."""
+        problem, build = self.problem, self.build
+        if self.best is None or problem.form != "select" or problem.pools or not len(problem.conflicts):
+            return
+        near = [np.array(others, dtype=np.intp) for others in build.near]
+        free = runnable(problem) & ~required_of(problem)
+        exchange = Exchange(build.alone, near, build.use, free, self.best.runs)
+        self.offer(exchange.improved(rng, lambda: self.over))
 
     def _greedy(self) -> None:
         for price in _PRICES if self.build.scale else (0.0,):
@@ -165,6 +189,8 @@ def searched(
         search = Search(name, problem)
         search.start()
         if improve is not None and not search.over:
-            improve(search, np.random.default_rng(problem.seed))
+            rng = np.random.default_rng(problem.seed)
+            search.exchange(rng)
+            improve(search, rng)
         found = search.answer()
     return replace(found, seconds=monotonic() - start)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.planning.solver import AllocationProblem, Placement, limits_of, required_of
+from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, Placement, limits_of, required_of
 from lepton_scheduling.engine import Engine, by_scipy
 from lepton_scheduling.placing import Placed, place, replaced
 from lepton_scheduling.program import Program
@@ -52,15 +52,33 @@ def best_among(
 
 def lifted(problem: AllocationProblem, kept: NDArray[np.intp], found: Placed) -> Placed:
     """An answer among `kept` as one among all versions."""
+    versions, placement = len(problem.versions), widened(problem, kept, found.placement)
+    return Placed(_wide(found.shares, kept, versions, 1), _wide(found.runs, kept, versions, 0), placement)
+
+
+def solution_among_all(
+    problem: AllocationProblem, kept: NDArray[np.intp], found: AllocationSolution
+) -> AllocationSolution:
+    """A solver's answer to the problem among `kept` as one to the whole problem."""
     versions = len(problem.versions)
+    return replace(
+        found,
+        shares=_wide(found.shares, kept, versions, 1),
+        runs=_wide(found.runs, kept, versions, 0),
+        placement=None if found.placement is None else widened(problem, kept, found.placement),
+    )
 
-    def wide(values: NDArray[Any], axis: int) -> NDArray[Any]:
-        shape = list(values.shape)
-        shape[axis] = versions
-        whole = np.zeros(shape, dtype=values.dtype)
-        whole[(slice(None),) * axis + (kept,)] = values
-        return whole
 
-    nodes = [wide(held, 1) for held in found.placement.nodes]
-    placement = Placement(wide(found.placement.replicas, 0), nodes)
-    return Placed(wide(found.shares, 1), wide(found.runs, 0), placement)
+def widened(problem: AllocationProblem, kept: NDArray[np.intp], placement: Placement) -> Placement:
+    """Replicas of `kept` as those of all versions."""
+    versions = len(problem.versions)
+    nodes = [_wide(held, kept, versions, 1) for held in placement.nodes]
+    return Placement(_wide(placement.replicas, kept, versions, 0), nodes)
+
+
+def _wide(values: NDArray[Any], kept: NDArray[np.intp], versions: int, axis: int) -> NDArray[Any]:
+    shape = list(values.shape)
+    shape[axis] = versions
+    whole = np.zeros(shape, dtype=values.dtype)
+    whole[(slice(None),) * axis + (kept,)] = values
+    return whole
