@@ -118,7 +118,7 @@ class BentomlDeployments(BaseDeploymentClient):
                     model=old.model,
                     host=old.host,
                     port=old.port,
-                    seconds=seconds_of(own["timeout"]),
+                    seconds=max(seconds_of(own["timeout"]), seconds_of(_OWN["timeout"])),
                 )
                 raise
 

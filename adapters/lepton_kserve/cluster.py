@@ -133,7 +133,6 @@ class Cluster:
     def _watched(self, found: dict[str, Any], generation: int, seconds: float) -> dict[str, Any]:
         """The newest state after at most so many seconds, as soon as it is ready."""
         from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
 
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
         end = time.monotonic() + seconds
@@ -148,8 +147,9 @@ class Cluster:
                         found = dict(event["raw_object"])
                     if is_ready(found, generation) or time.monotonic() >= end:
                         return found
-        except (HTTPError, ApiException):
-            time.sleep(min(1.0, max(0.0, end - time.monotonic())))  # A proxy cut the stream: ask again.
+        except (ClusterUnreachable, ApiException):
+            # A proxy cut the stream, or the version that it began at is too old (410): read, and watch again.
+            time.sleep(min(0.5, max(0.0, end - time.monotonic())))
         return self.get(name)
 
     # --- inside ----------------------------------------------------------------------------

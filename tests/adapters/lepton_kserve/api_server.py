@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ class ApiServer:
         self.namespaces, self.forbidden = {"default", "ml", "locked"}, {"locked"}
         self.installed, self.ready, self.url = True, 0.2, "http://line.ml.example.com"
         self.denied: str | None = None
+        self.cut, self.gone = 0, 0
+        """So many watches are broken off, or told that their version is too old."""
         self.requests: list[tuple[str, str, str]] = []
         self.log: list[tuple[int, str, Key, dict[str, Any]]] = []
         self.changed = threading.Condition()
@@ -140,6 +143,11 @@ class ApiServer:
 
     def watch(self, plural: str, namespace: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         seen, end = int(query.get("resourceVersion") or 0), time.monotonic() + float(query.get("timeoutSeconds") or 60)
+        if self.gone:
+            self.gone -= 1
+            status = Refusal(410, "Expired", "too old resource version: 1 (2)").status
+            yield {"type": "ERROR", "object": status}
+            return
         while (left := end - time.monotonic()) > 0:
             with self.changed:
                 if len(self.log) <= seen:
@@ -309,6 +317,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         try:
+            if self.api.cut:
+                self.api.cut -= 1
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             for event in events:
                 line = json.dumps(event).encode() + b"\n"
                 self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")

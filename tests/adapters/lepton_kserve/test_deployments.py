@@ -7,6 +7,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,25 @@ def test_it_waits_and_says_what_the_controller_says(client: Any, api_server: Any
     api_server.ready = None
     left = client.update_deployment("line", str(deployment), config={**OPTIONS, "wait": "false", "cpu": "3"})
     assert left["ready"] is False
+
+
+def test_a_watch_that_breaks_is_begun_again(client: Any, api_server: Any, deployment: Path) -> None:
+    api_server.ready, api_server.cut, api_server.gone = 1.5, 1, 1
+    assert client.create_deployment("line", str(deployment), config={**OPTIONS, "timeout": "20"})["ready"]
+    assert (api_server.cut, api_server.gone) == (0, 0)
+
+
+def test_a_service_that_is_deleted_while_it_is_waited_for(client: Any, api_server: Any, deployment: Path) -> None:
+    api_server.ready = None
+
+    def somebody() -> None:
+        while "status" not in api_server.objects.get(SERVICE, {}):
+            time.sleep(0.05)
+        api_server.delete(SERVICE)
+
+    threading.Thread(target=somebody, daemon=True).start()
+    with pytest.raises(MlflowException, match="There is no deployment 'line'"):
+        client.create_deployment("line", str(deployment), config={**OPTIONS, "timeout": "20"})
 
 
 REFUSALS = {
