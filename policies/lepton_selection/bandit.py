@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 _TWO64 = 2.0**64
 #: Scores so near to the best share its part: sums in another order must not decide.
-_TIE = 1e-9
+TIE = 1e-9
 
 
 class BanditParams(Record):
@@ -159,11 +159,20 @@ class Wheel:
         return self.rows[arm if arm < self._last else self._last]
 
 
+def drawn(vector: Sequence[float], draw: int) -> int:
+    """The arm at a draw from a vector that is needed once."""
+    cumulated = list(accumulate(vector))
+    arm = bisect_right(cumulated, draw / _TWO64 * cumulated[-1])
+    while arm >= len(vector) or not vector[arm] > 0:
+        arm -= 1
+    return arm
+
+
 def greedy(scores: Floats) -> Floats:
     """Vectors that go to the best score of each row (rows, arms); those that tie share it."""
     best = scores.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):  # inf - inf: of several without evidence each is best.
-        ties = (scores >= best - _TIE * (1.0 + np.abs(best))) | (scores == best)
+        ties = (scores >= best - TIE * (1.0 + np.abs(best))) | (scores == best)
     return np.asarray(ties / ties.sum(axis=1, keepdims=True), dtype=np.float64)
 
 

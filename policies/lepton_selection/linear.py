@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, BeforeValidator, Field
 
 from lepton_plugins.errors import PolicyUnfit
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FILE = "start.f64"
 #: Encoded features at most: each arm keeps their square.
 _WIDEST = 512
-#: Rows at once, so that an arm's product stays in the processor's cache.
-_ROWS = 512
+#: Rows at once, so that the products of all arms stay in the processor's cache.
+_ROWS = 64
 #: After so many updates the inverses are made anew: rounding adds up.
 _RENEW = 2000
 
@@ -74,6 +74,7 @@ class LinearBandit(Bandit):
         self._first_rewards = params.prior * start[self._size :][order]
         self._blank = np.zeros(self._size)
         self._blank[-1] = 1.0
+        self._room = np.empty((self._size, self._size))
         self._updates = 0
         self._single: NDArray[np.float32] | None = None
         self.restore(np.zeros((len(self.arms), self.width)))
@@ -120,7 +121,8 @@ class LinearBandit(Bandit):
         x = self._blank.copy()
         self._encoder.encode_one(context, x)
         made = np.empty(self.width)
-        np.multiply(x[:, None], x, out=made[: size * size].reshape(size, size))
+        # A product of matrices: half the time of an outer product.
+        np.dot(x[:, None], x[None], out=made[: size * size].reshape(size, size))
         np.multiply(x, reward, out=made[size * size : -1])
         made[-1] = reward * reward
         return made
@@ -141,7 +143,7 @@ class LinearBandit(Bandit):
             inverse = block[:size]
             step = inverse.dot(x)
             scale = weight / (1.0 + weight * step.dot(x))
-            inverse -= step[:, None] * (step * scale)
+            inverse -= np.dot(step[:, None], (step * scale)[None], out=self._room)
             rewards = self._rewards[place]
             rewards += weight * contribution[size * size : -1]
             inverse.dot(rewards, out=block[size])
@@ -176,26 +178,32 @@ class LinearBandit(Bandit):
         x = self._blank.copy()
         self._encoder.encode_one(context, x)
         with self._lock:
-            found = self._flat.dot(x)
-        found = found.reshape(-1, self._size + 1)
-        return found[:, -1], found[:, :-1].dot(x)
+            found: Floats = self._flat.dot(x).reshape(-1, self._size + 1)
+        squares: Floats = found[:, :-1].dot(x)
+        # A sum of squares but for rounding.
+        return found[:, -1], np.abs(squares, out=squares)
 
-    def _encoded(self, context: Mapping[str, NDArray[Any]], rows: int) -> Floats:
-        x = np.ones((rows, self._size))
-        x[:, :-1] = self._encoder.encode(context, rows, np.float64)
-        return x
+    def _encoded(
+        self, context: Mapping[str, NDArray[Any]], rows: int, dtype: DTypeLike = np.float64
+    ) -> NDArray[np.floating[Any]]:
+        """x of each row, shape (rows, size), its columns contiguous."""
+        x = np.zeros((self._size, rows), dtype=dtype)
+        x[-1] = 1.0
+        self._encoder.encode_into(context, x[:-1].T)
+        return x.T
 
-    def _moments(self, x: Floats, *, single: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
-        """xᵀθ and xᵀA⁻¹x (rows, live arms) of rows (rows, size), in single precision where that is enough."""
+    def _moments(self, x: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """xᵀθ and xᵀA⁻¹x (rows, live arms) of rows (rows, size), in their precision."""
         with self._lock:
-            stack: NDArray[Any] = self._halved() if single else self._stack.copy()
-        x = x.astype(stack.dtype, copy=False)
-        squares = np.empty((len(stack), len(x)), dtype=stack.dtype)
+            stack: NDArray[Any] = self._halved() if x.dtype == np.float32 else self._stack.copy()
+        arms, size = len(stack), self._size
+        flat = stack[:, :-1].reshape(arms * size, size)
+        squares = np.empty((arms, len(x)), dtype=stack.dtype)
         for start in range(0, len(x), _ROWS):
-            chunk = x[start : start + _ROWS]
-            for arm, block in enumerate(stack):
-                np.einsum("rd,rd->r", chunk @ block[:-1], chunk, out=squares[arm, start : start + _ROWS])
-        return x @ stack[:, -1].T, squares.T
+            chunk = np.ascontiguousarray(x[start : start + _ROWS].T)
+            product = (flat @ chunk).reshape(arms, size, -1)
+            np.einsum("kdr,dr->kr", product, chunk, out=squares[:, start : start + _ROWS])
+        return (stack[:, -1] @ x.T).T, squares.T
 
     def _halved(self) -> NDArray[np.float32]:
         """`_stack` in single precision."""

@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.routing.policy import Batch, Choice, RowChoice, invert
-from lepton_selection.bandit import Floats, Wheel
+from lepton_selection.bandit import Floats, drawn
 from lepton_selection.best_of import best_of
 from lepton_selection.linear import LinearBandit, LinearParams
+
+_REASON = "as often as it is probable to be the best"
 
 
 class LinTsParams(LinearParams):
@@ -32,18 +34,17 @@ class LinTs(LinearBandit):
         super().__init__(document, files, arms, default)
         assert isinstance(self.params, LinTsParams)
         self._spread = self.params.spread
-        self._reasons = ["as often as it is probable to be the best"] * len(self.arms)
 
     def _vectors(self, means: Floats, squares: Floats) -> Floats:
         return best_of(means, self._spread * np.sqrt(np.maximum(squares, 0.0)))
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
         means, squares = self._moments_one(context)
-        vector = self._whole(self._vectors(means[None, :], squares[None, :]))[0]
-        return Wheel(vector.tolist(), self._reasons).draw(draw)
+        vector = self._whole(self._vectors(means[None, :], squares[None, :]))[0].tolist()
+        return RowChoice(drawn(vector, draw), vector, _REASON, None)
 
     def choose(self, batch: Batch) -> Choice:
         means, squares = self._moments(self._encoded(batch.context, batch.rows))
         vectors = self._whole(self._vectors(means, squares))
-        reasons = self._reasons[:1] * batch.rows
-        return Choice(invert(vectors, batch.draws), np.arange(batch.rows), vectors, reasons, [None] * batch.rows)
+        arms, cells = invert(vectors, batch.draws), np.arange(batch.rows)
+        return Choice(arms, cells, vectors, [_REASON] * batch.rows, [None] * batch.rows)
