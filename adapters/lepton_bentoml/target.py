@@ -71,7 +71,7 @@ class BentomlTarget:
         opened = DeploymentDirectory.open(directory)
         found = embedding(
             opened,
-            also=("bentoml", "files"),
+            also=("bentoml", "cloudevents", "files"),
             needs=_SERVER,
             extra=[line.strip() for line in options.requirements.split(",") if line.strip()],
             lepton_requirement=options.lepton_requirement,

@@ -14,6 +14,7 @@ from lepton_kserve.manifest import inference_service, name_of, namespace_of
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.plan_map import plan_map
 from lepton_kserve.rules import NAME, findings
+from lepton_kserve.stores import stores_of
 from lepton_kserve.upload import check, upload
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.embedding import embedding, files_below
@@ -48,7 +49,8 @@ class KserveTarget:
             check(options.upload, options.mount)
         found = embedding(
             opened,
-            also=("files", "kserve"),
+            also=("kserve",),
+            stores=stores_of(options),
             needs=_SERVER,
             extra=[line.strip() for line in options.requirements.split(",") if line.strip()],
             lepton_requirement=options.lepton_requirement,
