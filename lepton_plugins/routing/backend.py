@@ -28,7 +28,11 @@ class Inspection(Record):
 
 
 class LoadedModel(Protocol):
-    """A version ready to answer. `predict` is called from several threads at once."""
+    """A version ready to answer. `predict` is called from several threads at once.
+
+    One that waits for another host also has `connections`, the number of calls that may wait there at once:
+    then no event loop's thread calls it.
+    """
 
     signature: Signature | None
     classes: tuple[str, ...]

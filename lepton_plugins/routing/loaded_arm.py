@@ -48,7 +48,7 @@ class LoadedArm:
         self._own: tuple[str, ...] | None = None
         self._order: ClassOrder | None = None
         self._find_order()
-        self._batches = MicroBatches(self._answer, os.cpu_count() or 1, objective)
+        self._batches = MicroBatches(self._answer, connections_of(model) or os.cpu_count() or 1, objective)
         own = arm.signature or model.signature
         self._context = context
         self._names = own.input_names if own is not None else None
@@ -103,6 +103,12 @@ class LoadedArm:
             stacked = np.stack([columns[name] for name in self._names], axis=1)
             return {self._tensor.name: fit_column(self._tensor, stacked)}
         return columns
+
+
+def connections_of(model: LoadedModel) -> int | None:
+    """How many calls of a model may wait for another host at once; None where it computes here."""
+    connections: int | None = getattr(model, "connections", None)
+    return connections
 
 
 def _filled_tensor(own: Signature | None, model: Signature | None) -> Field | None:

@@ -26,7 +26,7 @@ from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
-from lepton_plugins.routing.loaded_arm import LoadedArm, take
+from lepton_plugins.routing.loaded_arm import LoadedArm, connections_of, take
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
 from lepton_plugins.routing.opening import load_models, load_policy
@@ -89,6 +89,8 @@ class Router:
         around = plan.around
         self._answerer = Answerer(arms, fallback, self._decider.default, around.timeout, self.counters, around.breaker)
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
+        #: Whether a call may wait for another host: none for an event loop's thread.
+        self.waits = any(connections_of(model) is not None for model in models)
         self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
         #: Shared by the blocks of one row: a served arm as an array.
         self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]

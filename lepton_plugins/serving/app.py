@@ -278,7 +278,7 @@ class ServingApp(Starlette):
         call = Call(params, headers, body)
         # Bodies of about a size take about as long.
         kind = (route.path, len(body).bit_length())
-        if not route.long or self._lanes.is_short(kind):
+        if not route.long or (self._lanes.is_short(kind) and not served.router.waits):
             return self._lanes.here(kind, route.run, served, call)
         return await self._lanes.aside(kind, route.run, served, call)
 
@@ -303,6 +303,7 @@ class ServingApp(Starlette):
         kind = (request.route.path, len(body).bit_length())
         if (
             self.served is None
+            or self.served.router.waits
             or len(body) > limits.body
             or not self._lanes.is_short(kind)
             or self.serving.metrics.in_flight + len(self._taken) >= limits.in_flight
@@ -373,7 +374,7 @@ class ServingApp(Starlette):
         try:
             self.check_forcing(served, call)
             self._check_load()
-            if self._lanes.is_short(kind):
+            if self._lanes.is_short(kind) and not served.router.waits:
                 answer = self._lanes.here(kind, predict, served, call)
             else:
                 answer = await self._lanes.aside(kind, predict, served, call)

@@ -209,11 +209,11 @@ def _tensors(request: Any) -> dict[str, NDArray[Any]]:
         if raws:
             tensors[name] = decode_binary(name, given.datatype, shape, memoryview(raws[index]))
         else:
-            tensors[name] = _typed(name, given.datatype, shape, given.contents)
+            tensors[name] = typed_tensor(name, given.datatype, shape, given.contents)
     return tensors
 
 
-def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> NDArray[Any]:
+def typed_tensor(name: str, datatype: str, shape: list[int], contents: Any) -> NDArray[Any]:
     """A tensor whose values stand in their datatype's list."""
     dtype = numpy_of(name, datatype)
     field = _CONTENTS.get(datatype)

@@ -26,6 +26,8 @@ from lepton_plugins.serving.settings import ServingSettings
 
 #: How long requests in flight may take to end after SIGTERM.
 _DRAIN = 30
+#: Seconds that another thread may keep the event loop waiting.
+_SWITCH = 0.0005
 #: How long the first plan may take to arrive from the registry.
 _FIRST_PLAN = 300.0
 
@@ -146,6 +148,9 @@ def _mode(path: str) -> int:
 def run_app(app: ServingApp, listener: socket.socket, ready: Callable[[str], None]) -> None:
     """Serve on a bound socket in this process until it is told to end; what can't be loaded raises its error."""
     settings = app.settings
+    # A thread that computes gives the interpreter's lock back only after this long: five milliseconds, the
+    # default, is many times what a request takes.
+    sys.setswitchinterval(_SWITCH)
 
     class Protocol(BoundedProtocol):
         header_limit = settings.limits.header

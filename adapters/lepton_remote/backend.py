@@ -1,0 +1,53 @@
+"""The backend `remote`: versions whose files say which server runs them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from lepton_plugins.errors import ModelFilesInvalid
+from lepton_plugins.routing.backend import Inspection, LoadedModel
+from lepton_remote.endpoint import FILE, Endpoint, read_endpoint
+from lepton_remote.peer import open_peer
+
+
+class RemoteBackend:
+    """Loads no code and no weights: `remote.json` names a server of the Open Inference Protocol."""
+
+    name = "remote"
+
+    def inspect(self, path: Path) -> Inspection | None:
+        endpoint = read_endpoint(path)
+        if endpoint is None:
+            return None
+        missing = ("grpc",) if endpoint.url.startswith("grpc") and not find_spec("grpc") else ()
+        return Inspection(
+            format="remote",
+            carries_code=False,
+            signature=endpoint.signature,
+            missing=missing,
+            install="pip install 'lepton-plugins[grpc]'" if missing else "",
+        )
+
+    def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
+        """The peer isn't asked before the first call: a router starts while one of its peers is away."""
+        from lepton_remote.model import RemoteModel
+
+        endpoint = read_endpoint(path)
+        if endpoint is None:
+            raise ModelFilesInvalid(path, f"it holds no {FILE}")
+        return RemoteModel(endpoint)
+
+
+def describe(url: str, model: str, to: Path | str, *, version: str | None = None, **settings: object) -> Path:
+    """Write `to`/remote.json, the files of a version that the server at `url` runs, from what it says of it now.
+
+    `settings` are further fields of `Endpoint`. PeerUnavailable.
+    """
+    unasked = {"url": url, "model": model, "version": version, "metadata": {"name": model}, **settings}
+    peer = open_peer(Endpoint.model_validate(unasked))
+    try:
+        metadata = peer.metadata()
+    finally:
+        peer.close()
+    return Endpoint.model_validate({**unasked, "metadata": metadata}).write(Path(to))

@@ -1,0 +1,85 @@
+"""A pool of HTTP connections to one server."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections import deque
+from contextlib import suppress
+from threading import Lock
+from urllib.parse import urlsplit
+
+from lepton_remote.peer import PeerTimedOut, PeerUnavailable
+
+Headers = dict[str, str]
+
+
+class Connections:
+    """Keeps up to `most` idle connections; each is used by one call at a time.
+
+    A call is sent again only where its peer cannot have begun it: the connection was refused, or it was an
+    idle one that the peer had closed, which then sends no byte (RFC 9112, section 9.3.1).
+    """
+
+    def __init__(self, url: str, most: int, timeout: float) -> None:
+        parts = urlsplit(url)
+        self._url = url
+        self._host, self._port = parts.hostname or "", parts.port
+        self._context = ssl.create_default_context() if parts.scheme == "https" else None
+        self._most = most
+        self._timeout = timeout
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._lock = Lock()
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Headers) -> tuple[int, Headers, bytes]:
+        """Status, headers (names in lower case) and body. PeerUnavailable, PeerTimedOut."""
+        with self._lock:
+            kept = self._idle.pop() if self._idle else None
+        if kept is not None:
+            try:
+                return self._ask(kept, method, path, body, headers)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                pass  # It was closed while nobody used it.
+            except OSError as error:
+                raise self._told(error) from None
+        try:
+            return self._ask(self._connect(), method, path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._told(error) from None
+
+    def close(self) -> None:
+        with self._lock:
+            idle = list(self._idle)
+            self._idle.clear()
+            self._most = 0
+        for connection in idle:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._context is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Headers
+    ) -> tuple[int, Headers, bytes]:
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            keep = not response.will_close and len(self._idle) < self._most
+            if keep:
+                self._idle.append(connection)
+        if not keep:
+            with suppress(OSError):
+                connection.close()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, content
+
+    def _told(self, error: Exception) -> PeerTimedOut | PeerUnavailable:
+        if isinstance(error, TimeoutError):
+            return PeerTimedOut(self._url, self._timeout)
+        return PeerUnavailable(self._url, str(error) or type(error).__name__)
