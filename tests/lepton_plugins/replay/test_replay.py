@@ -189,6 +189,37 @@ def test_logged_decisions_come_out_the_same(make, tmp_path, scheme, per):
     assert "isn't in the registry" in next(iter(other.unverifiable))
 
 
+THOMPSON = PolicyDocument(
+    kind="thompson",
+    document={
+        "live": ["1", "2", "3"],
+        "start": {"1": 0.3, "2": 0.7, "3": 0.5},
+        "metric": "log_loss",
+        "baseline": 0.6,
+    },
+)
+
+
+def test_what_learned_draws_from_the_logged_vector(make, make_router, tmp_path):
+    log = open_log(f"jsonl:{tmp_path / 'log'}")
+    around = STICKY | {"explore": 0.3, "holdout": 0.2}
+    router = make_router(policy=THOMPSON, context=CONTEXT, around=around, log=log, default="3")
+    for seed in range(3):
+        answer = router.predict(rows(400, seed))
+        router.feedback({"decision": d.id, "reward": float(d.chosen == "1")} for d in answer.decisions)
+    assert len({decision.propensity for decision in answer.decisions}) >= 1
+    log.close()
+    found = replay(tmp_path / "log", plans_of(None, directory_of(router)))
+    assert (found.verified, found.differing) == (1200, 0)
+    (file,) = (tmp_path / "log").glob("decisions-*")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[0]["draws"] = [(draw + (1 << 63)) % (1 << 64) for draw in lines[0]["draws"]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert replay(tmp_path / "log", plans_of(None, directory_of(router))).differing > 50
+    with pytest.raises(ReplayImpossible, match="learns as it goes"):
+        replay_as(tmp_path / "log", *plan_in(directory_of(router)))
+
+
 def test_a_changed_line_is_found(make, tmp_path):
     log = open_log(f"jsonl:{tmp_path / 'log'}")
     router = make(OLD, log, {"explore": 0.3})
