@@ -19,6 +19,8 @@ _LEVELS, _ROWS = 32, 20
 #: Columns of a hashed one, and standard deviations at which a standardised value is cut off.
 _HASHED, _FARTHEST = 32, 10.0
 
+_DOUBLE = np.dtype(np.float64)
+
 #: {"name", "kind": "number", "fill"}: as it is, and a flag where it is missing (2 columns).
 #: {"name", "kind": "text", "levels"}: one-hot, rare texts all zeros, and a flag where it is missing.
 #: {"name", "kind": "standard", "mean", "scale"}: standardised, 0 where it is missing (1 column).
@@ -130,16 +132,16 @@ class Encoder:
         if count:
             # Without a dtype: numpy would read numbers out of text.
             values = np.array([*map(context.get, self._names)])
-            if values.dtype != np.float64 or values.ndim != 1:
+            if values.dtype is not _DOUBLE or values.ndim != 1:
                 self._encode_slowly(context, row)
                 return
             values -= self._means
-            values *= self._scales
+            values = np.multiply(values, self._scales, row[:count])
             # One product mostly tells that all are near: no NaN, nothing beyond the farthest.
             if not values.dot(values) < _FARTHEST**2 and not np.abs(values).max() <= _FARTHEST:
+                values[:] = 0.0
                 self._encode_slowly(context, row)
                 return
-            row[:count] = values
         for name, start, levels, width in self._rest:
             value = context.get(name)
             text = value if type(value) is str else canonical(value)

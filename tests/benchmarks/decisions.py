@@ -1,16 +1,23 @@
 """Prints what a policy's own decision costs: `python tests/benchmarks/decisions.py`.
 
-One process, one thread, the best of many short runs, so that other work on the machine counts little. One row: the
-unit's key is hashed, an arm drawn, with its propensities and reason. 10,000 rows: keys hashed before.
+One process, one thread, its processor time, the best of many short runs, so that other work on the machine counts
+little. One row: the unit's key is hashed, an arm drawn, with its propensities and reason. 10,000 rows: keys hashed
+before. The bandits stand beside river, mabwiser and vowpalwabbit (extra [bench]), each as fast as its interface lets
+it be: one decision and one reward, 10 arms, 31 numbers and a constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Before numpy is imported.
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -23,9 +30,15 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.routing.slots import Slots
 from lepton_plugins.testing.deployment import write_deployment
 from lepton_plugins.testing.evidence import paired_predictions, rows_of
+from lepton_selection.counting import CountingBandit
 from lepton_selection.learned import Learned
+from lepton_selection.linear import LinearBandit
+from lepton_selection.lints import LinTs
+from lepton_selection.linucb import LinUcb
 from lepton_selection.rules import Rules
 from lepton_selection.segment_best import SegmentBest
+from lepton_selection.thompson import Thompson
+from lepton_selection.ucb import Ucb
 from lepton_selection.weighted import Weighted
 
 ROWS = 10_000
@@ -43,6 +56,8 @@ TARGETS = {
     "segment_best, 1 column": (3, 60),
     "rules, 4 clauses, contexts seen before": (5, None),
     "rules, 4 clauses, new contexts": (5, None),
+    "linucb": (12, 400),
+    "lints": (120, None),
 }
 
 
@@ -68,10 +83,10 @@ def best(call: Callable[[], object], number: int, repeats: int = 60) -> float:
     """Seconds a call, the best of `repeats` runs of `number`."""
     shortest = float("inf")
     for _ in range(repeats):
-        start = perf_counter()
+        start = thread_time()
         for _ in range(number):
             call()
-        shortest = min(shortest, perf_counter() - start)
+        shortest = min(shortest, thread_time() - start)
     return shortest / number
 
 
@@ -88,13 +103,96 @@ def one_row(policy: SelectionPolicy, contexts: Sequence[Mapping[str, Any]], numb
     return best(decide, number) * 1e6
 
 
-def in_batch(policy: SelectionPolicy, columns: Mapping[str, Any]) -> float:
+def in_batch(policy: SelectionPolicy, columns: Mapping[str, Any], repeats: int = 40) -> float:
     draws = np.random.default_rng(0).integers(0, 2**64, ROWS, dtype=np.uint64)
     batch = Batch(ROWS, {name: columns[name] for name in policy.features}, draws)
-    return best(lambda: policy.choose(batch), 1, 40) / ROWS * 1e9
+    return best(lambda: policy.choose(batch), 1, repeats) / ROWS * 1e9
+
+
+NAMES = [f"x{number}" for number in range(31)]
+ARMS = [str(number) for number in range(1, 11)]
+
+
+def bandits() -> None:
+    """Ours and the others' on the same contexts: µs for a decision and for a reward."""
+    rng = np.random.default_rng(0)
+    rows = [dict(zip(NAMES, map(float, values), strict=True)) for values in rng.normal(size=(300, 31))]
+    table = {name: [row[name] for row in rows] for name in NAMES}
+    batch = {name: rng.normal(size=ROWS) for name in NAMES}
+    print(
+        f"{'10 arms, 31 features and a constant':48} {'one row':>10} {'target':>9} {'10,000 rows':>14} {'reward':>11}"
+    )
+    fastest = float("inf")
+    for kind, policy in (("linucb", LinUcb), ("lints", LinTs)):
+        made_ = made(kind, policy, {"features": NAMES}, ARMS, table)
+        assert isinstance(made_, LinearBandit)
+        for number in range(3000):
+            arm, row = number % 10, rows[int(rng.integers(300))]
+            made_.learn(arm, made_.contribution(row, float(rng.random() < 0.1 + 0.05 * arm), 0.1), 1.0)
+        again = cycle(rows)
+        single, many = one_row(made_, rows, 100), in_batch(made_, batch, 10 if kind == "lints" else 60)
+        reward = best(lambda m=made_, a=again: m.learn(3, m.contribution(next(a), 1.0, 0.1), 1.0), 100) * 1e6  # type: ignore[misc]
+        targets = TARGETS[kind]
+        print(f"{kind:48} {single:7.2f} µs ≤ {targets[0]:3} µs {many:8.0f} ns/row {reward:8.2f} µs (≤ 20)")
+        if kind == "lints":
+            posterior = best(lambda m=made_, a=again: m._moments_one(next(a)), 100) * 1e6  # type: ignore[misc]
+            print(f"{'lints, the posteriors alone':48} {posterior:7.2f} µs ≤  15 µs")
+        fastest = min(fastest, single)
+    for kind, policy in (("thompson", Thompson), ("ucb", Ucb)):
+        counted = made(kind, policy, {}, ARMS, {"carrier": CARRIERS})
+        assert isinstance(counted, CountingBandit)
+
+        def both(counted: CountingBandit = counted) -> None:
+            counted.learn(3, counted.contribution({}, 1.0, 0.1), 1.0)
+            counted.choose_one({}, 2**60)
+
+        print(f"{kind:48} {one_row(counted, [{}]):7.2f} µs, after a reward {best(both, 100) * 1e6:.1f} µs more")
+    for name, decide, learn in others(rows):
+        decision, reward = best(decide, 20) * 1e6, best(learn, 20, 20) * 1e6
+        print(f"{name:48} {decision:7.1f} µs {'':9} {'':14} {reward:10.1f} µs: {decision / fastest:.0f} × ours")
+
+
+def others(rows: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
+    """LinUCB of river and mabwiser, SquareCB of vowpalwabbit: those that are installed."""
+    again = cycle(rows)
+    if importlib.util.find_spec("river"):
+        from river import bandit
+
+        theirs = bandit.LinUCBDisjoint(alpha=0.5, seed=1)
+        for number in range(300):
+            theirs.update(ARMS[number % 10], next(again), 1.0)
+        yield (
+            "river LinUCBDisjoint",
+            lambda: theirs.pull(ARMS, context=next(again)),
+            lambda: theirs.update("3", next(again), 1.0),
+        )
+    if importlib.util.find_spec("mabwiser"):
+        from mabwiser.mab import MAB, LearningPolicy
+
+        model = MAB(ARMS, LearningPolicy.LinUCB(alpha=0.5))
+        table = np.array([list(row.values()) for row in rows])
+        model.fit([ARMS[number % 10] for number in range(len(rows))], [1.0] * len(rows), table)
+        one = [list(rows[0].values())]
+        yield "mabwiser LinUCB", lambda: model.predict(one), lambda: model.partial_fit(["3"], [1.0], one)
+    if importlib.util.find_spec("vowpalwabbit"):
+        import vowpalwabbit
+
+        workspace = vowpalwabbit.Workspace("--cb_explore_adf --squarecb --quiet")
+        arms = [f"|a arm={arm}" for arm in ARMS]
+
+        def text() -> list[str]:
+            return ["shared |s " + " ".join(f"{name}:{value:.6f}" for name, value in next(again).items()), *arms]
+
+        def learn() -> None:
+            lines = text()
+            lines[3] = "0:-1.0:0.1 " + lines[3]
+            workspace.learn(lines)
+
+        yield "vowpalwabbit --squarecb", lambda: workspace.predict(text()), learn
 
 
 def main() -> None:
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
     columns = rows_of(COLUMNS, ROWS)
     seen = [{name: column[i] for name, column in columns.items()} for i in range(200)]
     seen = [{"carrier": row["carrier"], "distance": float(row["distance"])} for row in seen]
@@ -120,6 +218,8 @@ def main() -> None:
         row, batch = TARGETS.get(name, (None, None))
         shown = [f"≤ {row} µs" if row else "", f"≤ {batch} ns" if batch else ""]
         print(f"{name:48} {single:7.2f} µs {shown[0]:>9} {many:8.1f} ns/row {shown[1]:>12}")
+    print()
+    bandits()
     print()
     few, many_arms = [str(i) for i in range(1, 11)], [str(i) for i in range(1, 1001)]
     for kind, policy, params in (("weighted", Weighted, {}), ("segment_best", SegmentBest, {"by": ["carrier"]})):
