@@ -13,7 +13,7 @@ from pathlib import Path
 from lepton_plugins.errors import EnvironmentUnknown
 from lepton_plugins.plugins import DISTRIBUTION, EMBEDDED, GROUP, plugins
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.records.plugin import BackendOffer
+from lepton_plugins.records.plugin import BackendOffer, Offer
 from lepton_plugins.requirements import merge
 from lepton_plugins.routing.directory import DeploymentDirectory
 
@@ -42,19 +42,23 @@ def embedding(
     directory: DeploymentDirectory,
     *,
     also: Sequence[str] = (),
+    stores: Sequence[Offer] = (),
     needs: Iterable[str] = (),
     extra: Iterable[str] = (),
     lepton_requirement: str | None = None,
 ) -> Embedding:
-    """What a deployment needs. `also` are further entry points of Lepton's own, `needs` the target's
-    requirements, `extra` the user's; `lepton_requirement` names Lepton instead of embedding it.
+    """What a deployment needs.
+
+    `also` are further entry points of Lepton's own, `stores` what decisions and learning state are kept in,
+    `needs` the target's requirements, `extra` the user's; `lepton_requirement` names Lepton instead of
+    embedding it.
 
     RequirementsConflict, RequirementInvalid; EnvironmentUnknown for a version that doesn't say what it needs.
     """
-    own, strangers = _used(directory.plan)
+    own, strangers = _used(directory.plan, stores)
     wanted: dict[str, Iterable[str]] = {"the target": needs, "the option requirements": extra}
     wanted |= {f"version {version}": lines for version, lines in _of_versions(directory, tuple(extra))}
-    wanted["Lepton"] = [*_requires(), *_of_backends(directory.plan), *strangers]
+    wanted["Lepton"] = [*_requires(), *_of_plugins(directory.plan, stores), *strangers]
     if lepton_requirement is not None:
         wanted["the option lepton_requirement"] = [lepton_requirement]
     return Embedding(tuple(sorted({*own, *also})), strangers, merge(wanted))
@@ -108,10 +112,11 @@ def files_below(folder: Path) -> list[Path]:
 # --- what a plan uses ----------------------------------------------------------------------------
 
 
-def _used(plan: DeploymentPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _used(plan: DeploymentPlan, stores: Sequence[Offer]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Entry points of Lepton's own, and other distributions as pinned requirements."""
     found = [plugins().provider("backend", arm.backend) for arm in plan.arms]
     found.append(plugins().provider("policy", plan.policy.kind))
+    found += [plugins().provider("store", store.name) for store in stores]
     own = {status.name for status in found if status.distribution == DISTRIBUTION}
     others = {f"{status.distribution}=={status.version}" for status in found if status.distribution != DISTRIBUTION}
     return tuple(sorted(own)), tuple(sorted(others))
@@ -123,10 +128,11 @@ def _offer(backend: str) -> BackendOffer:
     return offer
 
 
-def _of_backends(plan: DeploymentPlan) -> list[str]:
+def _of_plugins(plan: DeploymentPlan, stores: Sequence[Offer]) -> list[str]:
     """The distributions behind what the plan's plugins import."""
     imported = {package for arm in plan.arms for package in _offer(arm.backend).requires}
     imported |= set(plugins().offer("policy", plan.policy.kind).requires)
+    imported |= {package for store in stores for package in store.requires}
     known = packages_distributions()
     return sorted(min(known.get(name, [name]), key=lambda dist: (dist != name, dist)) for name in imported)
 
@@ -140,9 +146,14 @@ def _of_versions(directory: DeploymentDirectory, extra: tuple[str, ...]) -> Iter
         file = directory.model_path(arm) / REQUIREMENTS
         if file.is_file():
             lines = file.read_text(encoding="utf-8").splitlines()
-            yield arm.version, [line for line in lines if not _is_backends_own(line, offer)]
+            yield arm.version, without_backends_own(lines, offer)
         elif not extra:
             raise EnvironmentUnknown(arm.version)
+
+
+def without_backends_own(lines: Iterable[str], offer: BackendOffer) -> list[str]:
+    """A version's requirements without the packages of the backend that runs it."""
+    return [line for line in lines if not _is_backends_own(line, offer)]
 
 
 def _is_backends_own(line: str, offer: BackendOffer) -> bool:

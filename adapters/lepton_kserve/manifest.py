@@ -148,7 +148,7 @@ def _container(
 ) -> dict[str, Any]:
     service = f"{name}-predictor"
     hosts = [service, *([f"{service}.{namespace}", f"{service}.{namespace}.svc"] if namespace else [])]
-    arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT), "--decisions", f"file://{STATE}/decisions"]
+    arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT), "--decisions", o.decisions, "--learning", o.learning]
     if name != plan.model:
         arguments += ["--alias", name]  # Transformers and graphs call the model as the InferenceService.
     writable = [{"name": "state", "mountPath": STATE}, {"name": "tmp", "mountPath": "/tmp"}]
@@ -159,6 +159,7 @@ def _container(
         "command": ["python", "-m", "lepton_kserve.predictor"],
         "args": [*arguments, *(part for host in hosts for part in ("--allowed-host", host))],
         "env": _merged("name", yours.get("env"), [_token(name, o.token_secret)]),
+        **_env_from(yours.get("envFrom"), o.env_secret),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
@@ -181,6 +182,13 @@ def _token(name: str, secret: str | None) -> dict[str, Any]:
     if secret is None:
         reference["optional"] = True
     return {"name": "LEPTON_TOKEN", "valueFrom": {"secretKeyRef": reference}}
+
+
+def _env_from(yours: Any, secret: str | None) -> dict[str, Any]:
+    """Nothing where there is nothing: an empty list isn't the same to those who compare."""
+    wanted = {"secretRef": {"name": secret}}
+    found = [item for item in yours or () if item != wanted] + ([wanted] if secret is not None else [])
+    return {"envFrom": found} if found else {}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

@@ -35,6 +35,12 @@ class KserveOptions(Record):
     """What image/Dockerfile builds on (default: python:VERSION-slim)."""
     token_secret: str | None = None
     """A Secret with the key `token`, for admin routes (default: NAME-token, where there is one)."""
+    decisions: str = "file:///var/lib/lepton/decisions"
+    """Where decisions and feedback go; in files they end with the pod."""
+    learning: str = "file:///var/lib/lepton/learning"
+    """Where a policy keeps what it learns; replicas share it in redis://…, in files each has its own."""
+    env_secret: str | None = None
+    """A Secret whose keys become variables, for a password: --learning 'redis://:$(PASSWORD)@host:6379/0'."""
     cpu: Cores | None = Field(default=None, gt=0)
     """Of one replica (default: the plan's, else 1 core)."""
     memory: Bytes | None = Field(default=None, gt=0)

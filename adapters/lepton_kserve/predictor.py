@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--decisions")
+    parser.add_argument("--learning")
     parser.add_argument("--allowed-host", action="append", default=[])
     parser.add_argument("--alias", action="append", default=[], help="a further name of the model")
     given = parser.parse_args(arguments)
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allowed_hosts=tuple(given.allowed_host),
             aliases=tuple(given.alias),
             decisions=given.decisions,
+            learning=given.learning,
         )
         serve(given.deployment, given.host, given.port, settings=settings)
     except LeptonError as error:

@@ -44,6 +44,7 @@ def main(deployment: Path) -> None:
             port = str(probe.getsockname()[1])
         here = {"python": sys.executable, "/mnt": str(pod), "8080": port}
         here["file:///var/lib/lepton/decisions"] = f"file://{folder}/decisions"
+        here["file:///var/lib/lepton/learning"] = f"file://{folder}/learning"
         command = [here.get(word, word) for word in (*container["command"], *container["args"])]
         server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(manifests / "image" / "packages")})
         try:

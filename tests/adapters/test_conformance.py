@@ -166,6 +166,7 @@ def predictor(deployment: Path, bare_environment: Any, tmp_path_factory: pytest.
     url = f"http://127.0.0.1:{(port := free_port())}"
     places = {"python": bare_environment.python, "/mnt": str(folder / "mnt"), "8080": str(port)}
     places["file:///var/lib/lepton/decisions"] = f"file://{folder}/decisions"
+    places["file:///var/lib/lepton/learning"] = f"file://{folder}/learning"
     command = [places.get(part, part) for part in [*container["command"], *container["args"]]]
     env = {"PYTHONPATH": str(folder / "to" / "image" / "packages")}
     with bare_environment.serving(command, f"{url}/v2/health/ready", folder, env):

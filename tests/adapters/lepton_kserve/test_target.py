@@ -160,6 +160,29 @@ def test_a_token_is_taken_from_a_secret_where_there_is_one(deployment: Path, tmp
     assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "line-token", "key": "token", "optional": True}
 
 
+def test_what_is_learned_may_be_shared_and_its_password_is_a_secrets(deployment: Path, tmp_path: Path) -> None:
+    shared = {
+        "learning": "redis://:$(PASSWORD)@redis:6379/0",
+        "decisions": "http://broker.events/",
+        "env_secret": "redis",
+    }
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, **shared})
+    (container,) = _manifest(tmp_path / "to")["spec"]["predictor"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "redis"}}]
+    told = dict(zip(container["args"], container["args"][1:], strict=False))
+    assert (told["--learning"], told["--decisions"]) == (shared["learning"], shared["decisions"])
+    packages = {path.name for path in (tmp_path / "to" / "image" / "packages").iterdir()}
+    assert packages >= {"lepton_redis", "lepton_cloudevents"}
+    assert "lepton_files" not in packages
+    assert any(line.startswith("redis==") for line in (tmp_path / "to/image/requirements.txt").read_text().splitlines())
+    for learning in ("redis://:hunter2@redis:6379/0", "redis://redis:6379/0?password=hunter2"):
+        with pytest.raises(InvalidInput, match="found a password in the address") as caught:
+            generate(deployment, "kserve", tmp_path / "no", {**MODELS, "learning": learning})
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="scheme 'ftp'"):
+        generate(deployment, "kserve", tmp_path / "no", {**MODELS, "decisions": "ftp://host/x"})
+
+
 def test_a_manifest_that_kserve_would_refuse_is_not_written(deployment: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestInvalid, match="minReplicas 3 and maxReplicas 2"):
         generate(deployment, "kserve", tmp_path / "to", {**MODELS, "min_replicas": 3, "max_replicas": 2})
@@ -227,7 +250,8 @@ def _answers_v1_and_v2(
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     places = {"python": bare_environment.python, "/mnt": str(pod), "8080": port}
-    places["file:///var/lib/lepton/decisions"] = f"file://{tmp_path}/state/decisions"
+    for kept in ("decisions", "learning"):
+        places[f"file:///var/lib/lepton/{kept}"] = f"file://{tmp_path}/state/{kept}"
     command = [*before, *(places.get(part, part) for part in [*container["command"], *container["args"]])]
     # In the image a line in site-packages leads to the packages; the environment stands in for it.
     env = {"PYTHONPATH": str(rendered / "image" / "packages"), "LEPTON_TOKEN": "a-token-of-the-secret"}
