@@ -85,6 +85,10 @@ class Registry(Protocol):
         """
         ...
 
+    def requirements(self, version: ModelVersion) -> Sequence[str] | None:
+        """The lines of the version's requirements.txt, without its other files; None if it has none."""
+        ...
+
     def save_report(self, report: EvaluationReport, files: Mapping[str, Path]) -> EvaluationReport:
         """Store a report with its files (name → local path) for good; returns it with its run id.
 

@@ -41,6 +41,11 @@ def merge(wanted: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return tuple(_line(name, marker, group) for (name, marker), group in sorted(groups.items()))
 
 
+def readable(side: str, lines: Iterable[str]) -> list[str]:
+    """The lines that name a package, without comments and hashes. RequirementInvalid for one that can't travel."""
+    return [str(found) for line in lines if (found := _parse(side, line)) is not None]
+
+
 def _parse(side: str, line: str) -> Requirement | None:
     """A line as a requirement; None for one that names none."""
     from packaging.requirements import InvalidRequirement, Requirement

@@ -60,6 +60,9 @@ class MlflowRegistry:
     def fetch(self, version: ModelVersion, to: Path) -> str:
         return self._versions.fetch(version, to)
 
+    def requirements(self, version: ModelVersion) -> list[str] | None:
+        return self._versions.requirements(version)
+
     def save_report(self, report: EvaluationReport, files: Mapping[str, Path]) -> EvaluationReport:
         return self._reports.save(report, files)
 

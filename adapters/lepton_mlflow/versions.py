@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lepton_mlflow.access import Access
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 _PAGE = 1000
+_REQUIREMENTS = "requirements.txt"
 #: MLmodel files read for one listing: of thousands of versions only the newest are looked into.
 _LOOKED_INTO = 200
 
@@ -89,6 +91,18 @@ class Versions:
             _empty(to)
             raise
         return digest
+
+    def requirements(self, version: ModelVersion) -> list[str] | None:
+        """The lines of the version's requirements.txt; None if it has none."""
+        with self._access.doing(f"read the requirements of version {version.version} of {version.model!r}") as client:
+            found = client.get_model_version(version.model, version.version)
+            location = self.files.location(client, found)
+            with TemporaryDirectory() as folder:
+                try:
+                    self._access.download_file(location, _REQUIREMENTS, file := Path(folder) / _REQUIREMENTS)
+                except Exception:  # Each store has its own way to say that there is no such file.
+                    return None
+                return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
 
 
 def search(client: MlflowClient, filter_string: str) -> Iterator[MlflowVersion]:

@@ -32,6 +32,8 @@ class Allocator:
     idle: Sequence[Candidate]
     required: frozenset[str]
     before: DeploymentPlan | None = None
+    apart: Sequence[tuple[str, str]] = ()
+    """Versions that can't be installed together."""
 
     @property
     def everyone(self) -> list[Candidate]:
@@ -95,9 +97,9 @@ class Allocator:
         return self._solve(problem)
 
     def conflicts(self, versions: Sequence[str]) -> list[tuple[int, int]]:
-        """The declared conflicts among these versions, by index."""
+        """The conflicts among these versions, declared and found, by index."""
         place = {version: index for index, version in enumerate(versions)}
-        pairs = self.spec.resources.conflicts
+        pairs = [*self.spec.resources.conflicts, *self.apart]
         return [(place[first], place[second]) for first, second in pairs if first in place and second in place]
 
     def weights(self, everyone: Sequence[Candidate]) -> FloatArray:

@@ -95,6 +95,8 @@ class Admission:
     rejected: list[Rejection]
     output: OutputKind
     warnings: list[str] = field(default_factory=list)
+    conflicts: list[tuple[str, str]] = field(default_factory=list)
+    """Versions that can't run in one process, beside those that the plan file names."""
 
     @property
     def task(self) -> Task:

@@ -28,6 +28,7 @@ from lepton_plugins.planning.calibration import pooled_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
 from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import notes, union, with_context
+from lepton_plugins.planning.installing import clashes
 from lepton_plugins.planning.labels import with_numbers
 from lepton_plugins.planning.past import unpinned
 from lepton_plugins.planning.planned import PlannedDeployment, SegmentShares, verdict_of
@@ -83,6 +84,13 @@ def make_plan(registry: Registry, spec: PlanSpec, *, trust: Literal["pickle"] | 
     leader = spec.default or (before.plan.default if before.plan else None) or _champion(registry, spec.model)
     admission = admit(registry, spec, versions, leader=leader, trust=trust)
     require(admission, spec)
+    if spec.topology == "embedded":
+        for (first, second), reason in clashes(registry, admission.candidates).items():
+            admission.conflicts.append((first, second))
+            admission.warnings.append(
+                f"versions {first} and {second} can't be installed together and don't run together: {reason} With "
+                "topology: distributed each runs in a process of its own"
+            )
     paired = evidence_of(registry, spec, admission)
     require(admission, spec)
     return _Planning(spec, params, before, admission, with_default(paired, admission, spec, leader), trust).plan()
@@ -248,6 +256,7 @@ class _Planning:
             idle=[item for item in candidates if item.name not in self.paired.versions],
             required=frozenset(required),
             before=self.before.plan,
+            apart=self.admission.conflicts,
         )
 
     def _on_pools(
