@@ -13,6 +13,7 @@ from lepton_files.parquet import read_group, requests_of
 from lepton_files.place import log_files
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.routing.decision_lines import HEADS, LINES, BlockLine, decode_block
+from lepton_plugins.routing.store import DecisionBlock
 
 #: How far back the first look goes; older decisions are unknown to feedback.
 RECENT_BYTES = 256 * 2**20
@@ -40,7 +41,8 @@ class DecisionIndex:
         self._requests: OrderedDict[str, _Place] = OrderedDict()
         self._given: OrderedDict[str, None] = OrderedDict()
         self._read: dict[Path, int] | None = None
-        #: The row group that was read last: feedback often comes for many decisions of a time.
+        #: The block and the row group that were read last.
+        self._block: tuple[_Place, DecisionBlock | None] | None = None
         self._group: tuple[tuple[Path, int], Any] | None = None
 
     def catch_up(self) -> None:
@@ -67,25 +69,32 @@ class DecisionIndex:
         place = self._requests.get(request)
         if place is None or not row.isascii() or not row.isdigit() or int(row) >= place.rows:
             return None
-        if place.group >= 0:
-            return self._in_parquet(place, request, int(row))
-        try:
-            with place.file.open("rb") as stream:
-                stream.seek(place.offset)
-                line = LINES.decode(stream.readline())
-        except (OSError, msgspec.DecodeError):
-            return None  # Cleared away since it was seen.
-        return decode_block(line).row(int(row)) if isinstance(line, BlockLine) else None
-
-    def _in_parquet(self, place: _Place, request: str, row: int) -> Decision | None:
-        key = place.file, place.group
-        if self._group is None or self._group[0] != key:
+        if self._block is None or self._block[0] != place:
+            # Feedback often comes for many decisions of a request: it is read once.
             try:
+                self._block = place, self._read_block(place)
+            except FileNotFoundError:  # Removed, or made Parquet a moment ago.
+                self.catch_up()
+                if self._requests.get(request, place) == place:
+                    return None
+                return self.find(decision)
+        block = self._block[1]
+        return block.row(int(row)) if block is not None and block.request == request else None
+
+    def _read_block(self, place: _Place) -> DecisionBlock | None:
+        if place.group >= 0:
+            key = place.file, place.group
+            if self._group is None or self._group[0] != key:
                 self._group = key, read_group(*key)
-            except FileNotFoundError:
+            (block,) = blocks_of(self._group[1].slice(place.offset, place.rows))
+            return block
+        with place.file.open("rb") as stream:
+            stream.seek(place.offset)
+            try:
+                line = LINES.decode(stream.readline())
+            except msgspec.DecodeError:
                 return None
-        (block,) = blocks_of(self._group[1].slice(place.offset, place.rows))
-        return block.row(row) if block.request == request else None
+        return decode_block(line) if isinstance(line, BlockLine) else None
 
     def has_feedback(self, decision: str) -> bool:
         return decision in self._given
