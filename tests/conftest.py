@@ -28,6 +28,31 @@ for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: What MLflow, `lepton serve` and an embedded registry make in the folder that they are started in.
+_LEFT_BEHIND = (
+    "mlruns",
+    "mlartifacts",
+    "mlflow.db",
+    "file:",
+    "lepton-decisions",
+    "lepton-learning",
+    "lepton-quickstart",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests run in a folder of the session's own; one that leaves something in the checkout all the same fails it."""
+    checkout = Path(__file__).parents[1]
+    before = {name for name in _LEFT_BEHIND if (checkout / name).exists()}
+    started_in = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("session"))
+    yield
+    os.chdir(started_in)
+    left = [name for name in _LEFT_BEHIND if (checkout / name).exists() and name not in before]
+    assert not left, f"tests left {', '.join(left)} in {checkout}"
+
+
 @pytest.fixture(autouse=True)
 def _own_path() -> Iterator[None]:
     """MLflow puts the code of a model it loads on sys.path for good: the next test must not find it there."""
