@@ -101,6 +101,10 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="A further name by which admin routes may be reached.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer, each with its own models.")] = 1,
+    model_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Versions' files that stay loaded, such as 2Gi (default: all are)."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
@@ -130,6 +134,7 @@ def serve(
             log_context=not no_context,
             learning=None if learning == "none" else learning,
             workers=workers,
+            model_memory=model_memory,
             threads=threads,
             grpc_port=grpc_port,
             certificate=certificate,

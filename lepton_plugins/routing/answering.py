@@ -16,7 +16,7 @@ from lepton_plugins.records.spec import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
-from lepton_plugins.routing.loaded_arm import LoadedArm, broken_rows, take
+from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.time_limit import TimeLimit
 
@@ -46,7 +46,7 @@ class Answerer:
 
     def __init__(
         self,
-        arms: Sequence[LoadedArm],
+        arms: Sequence[RunningArm],
         fallback: int,
         default: int,
         timeout: float | None,

@@ -6,7 +6,7 @@ import math
 import os
 from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ from lepton_plugins.routing.micro_batch import MicroBatches
 
 #: Spellings of the same two classes.
 _BOOLEANS = {"True": "1", "False": "0", "true": "1", "false": "0"}
+
+
+class RunningArm(Protocol):
+    """What answers as an arm: one that is loaded, or that is when it is asked."""
+
+    version: str
+
+    def predict(self, columns: Columns, rows: int) -> NDArray[Any]: ...
 
 
 class LoadedArm:

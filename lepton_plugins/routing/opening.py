@@ -39,25 +39,42 @@ def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
         raise DirectoryInvalid(directory.path, reason) from error
 
 
-def load_models(
-    directory: DeploymentDirectory, keys: Sequence[ModelKey], cache: ModelCache, threads: int | None
-) -> list[LoadedModel]:
-    """The arms' models, side by side; if one fails, those loaded are given back."""
+class Models:
+    """The models of a deployment directory's arms, in a cache that others share. `threads` as in `Router.load`."""
 
-    def load(arm: Arm, key: ModelKey) -> LoadedModel:
+    def __init__(self, directory: DeploymentDirectory, cache: ModelCache, threads: int | None) -> None:
+        self._directory = directory
+        self._cache = cache
+        self._threads = threads
+
+    def load(self, arm: Arm) -> LoadedModel:
+        """One model, its digest checked; to be given back by `release`."""
+
         def from_files() -> LoadedModel:
-            path = directory.check_model(arm)
-            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads)[0]
+            path = self._directory.check_model(arm)
+            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=self._threads)[0]
 
-        return cache.acquire(key, from_files)
+        return self._cache.acquire(self._key(arm), from_files)
 
-    arms = directory.plan.arms
-    with ThreadPoolExecutor(min(len(arms), os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(load, arm, key) for arm, key in zip(arms, keys, strict=True)]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        for future, key in zip(futures, keys, strict=True):
-            if future.exception() is None:
-                cache.release(key)
-        raise errors[0]
-    return [future.result() for future in futures]
+    def load_all(self, arms: Sequence[Arm]) -> list[LoadedModel]:
+        """Side by side; if one fails, those loaded are given back."""
+        with ThreadPoolExecutor(min(len(arms), os.cpu_count() or 1)) as pool:
+            futures = [pool.submit(self.load, arm) for arm in arms]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            for future, arm in zip(futures, arms, strict=True):
+                if future.exception() is None:
+                    self.release(arm)
+            raise errors[0]
+        return [future.result() for future in futures]
+
+    def release(self, arm: Arm) -> None:
+        self._cache.release(self._key(arm))
+
+    def size(self, arm: Arm) -> int:
+        """Bytes of an arm's files: about what it takes in memory."""
+        path = self._directory.model_path(arm)
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+    def _key(self, arm: Arm) -> ModelKey:
+        return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads)

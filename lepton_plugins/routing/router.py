@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.decision import Decision, Feedback
-from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.answering import Answer, Answerer, together
 from lepton_plugins.routing.backend import LoadedModel
@@ -26,10 +27,11 @@ from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
-from lepton_plugins.routing.loaded_arm import LoadedArm, connections_of, take
+from lepton_plugins.routing.loaded_arm import LoadedArm, RunningArm, connections_of, take
 from lepton_plugins.routing.log_view import LogView
-from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache, ModelKey
-from lepton_plugins.routing.opening import load_models, load_policy
+from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache
+from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
+from lepton_plugins.routing.opening import Models, load_policy
 from lepton_plugins.routing.policy import SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
@@ -54,8 +56,9 @@ class Router:
         self,
         directory: DeploymentDirectory,
         policy: SelectionPolicy,
-        models: Sequence[LoadedModel],
+        models: Mapping[str, LoadedModel],
         *,
+        shelf: Callable[[Callable[[Arm, LoadedModel], LoadedArm]], Shelf] | None = None,
         log: DecisionLog | None = None,
         log_context: bool = True,
         state: StateStore | None = None,
@@ -70,27 +73,36 @@ class Router:
         self._log_context = log_context
         self._state = state
         self._threads = threads
+        self._memory: int | None = None
         self._digest = plan.digest
         self._decider = Decider(plan, policy)
         self._versions = self._decider.versions
         self._consults = policy.consults
-        self.classes = plan.classes or _known_classes(models, self._decider.default)
+        self.classes = plan.classes or _known_classes(models, plan.default)
 
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
         own = {*self._decider.logged, *([self._decider.sticky] if self._decider.sticky else [])}
         self._view = LogView.of(plan, policy.features, context=log_context)
         self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
         objective = plan.spec.resources.slo.p99
-        arms = [
-            LoadedArm(arm, model, plan.output, self.classes, plan.signature, frozenset(own - taken), objective)
-            for arm, model in zip(plan.arms, models, strict=True)
+
+        def ready(arm: Arm, model: LoadedModel) -> LoadedArm:
+            context = frozenset(own - taken)
+            return LoadedArm(arm, model, plan.output, self.classes, plan.signature, context, objective)
+
+        self.shelf = shelf(ready) if shelf is not None else None
+        arms: list[RunningArm] = [
+            ready(arm, models[arm.version])
+            if self.shelf is None or arm.version in models
+            else ArmOnDemand(arm, self.shelf)
+            for arm in plan.arms
         ]
         fallback = self._versions.index(plan.around.fallback or plan.default)
         around = plan.around
         self._answerer = Answerer(arms, fallback, self._decider.default, around.timeout, self.counters, around.breaker)
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
         #: Whether a call may wait for another host: none for an event loop's thread.
-        self.waits = any(connections_of(model) is not None for model in models)
+        self.waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
         self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
         #: Shared by the blocks of one row: a served arm as an array.
         self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]
@@ -111,6 +123,7 @@ class Router:
         state: StateStore | None = None,
         threads: int | None = None,
         models: ModelCache | None = None,
+        memory: int | None = None,
     ) -> Router:
         """The router of a deployment directory; every digest is checked.
 
@@ -118,21 +131,37 @@ class Router:
         learns, by default this process: it goes on where another router of the same versions left off.
         `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
         the process's own: a router that follows another one loads only the versions that differ.
+        With `memory` versions other than the default and the fallback are loaded when they are asked for, as many
+        as have so many bytes of files; the longest unused go. Their digests are checked then.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
         """
         opened = DeploymentDirectory.open(directory)
         plan = opened.plan
         cache = PROCESS_MODELS if models is None else models
         policy = load_policy(opened)
-        keys = [ModelKey(arm.artifact_digest, arm.backend, arm.trust, threads) for arm in plan.arms]
-        loaded = load_models(opened, keys, cache, threads)
+        source = Models(opened, cache, threads)
+        always = {plan.default, plan.around.fallback, *plan.around.shadow}
+        at_once = [arm for arm in plan.arms if memory is None or arm.version in always]
+        loaded = source.load_all(at_once)
         try:
-            router = cls(opened, policy, loaded, log=log, log_context=log_context, state=state, threads=threads)
+            router = cls(
+                opened,
+                policy,
+                {arm.version: model for arm, model in zip(at_once, loaded, strict=True)},
+                shelf=None
+                if memory is None
+                else partial(_shelf, source, max(0, memory - sum(map(source.size, at_once)))),
+                log=log,
+                log_context=log_context,
+                state=state,
+                threads=threads,
+            )
         except BaseException:
-            for key in keys:
-                cache.release(key)
+            for arm in at_once:
+                source.release(arm)
             raise
-        router._release = weakref.finalize(router, _release, cache, keys)
+        router._memory = memory
+        router._release = weakref.finalize(router, _release, source, at_once, router.shelf)
         return router
 
     _release: Any = staticmethod(lambda: None)
@@ -422,23 +451,34 @@ class Router:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._directory), self.log, self._log_context, self._state, self._threads)
+        return _reopen, (str(self._directory), self.log, self._log_context, self._state, self._threads, self._memory)
 
     def __repr__(self) -> str:
         return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"
 
 
-def _known_classes(models: Sequence[LoadedModel], default: int) -> tuple[str, ...]:
+def _known_classes(models: Mapping[str, LoadedModel], default: str) -> tuple[str, ...]:
     """Where the plan names no classes: the default arm's, else the first that knows."""
-    return next((model.classes for model in (models[default], *models) if model.classes), ())
+    return next((model.classes for model in (models[default], *models.values()) if model.classes), ())
 
 
-def _release(cache: ModelCache, keys: Sequence[ModelKey]) -> None:
-    for key in keys:
-        cache.release(key)
+def _shelf(source: Models, memory: int, ready: Callable[[Arm, LoadedModel], LoadedArm]) -> Shelf:
+    return Shelf(memory, lambda arm: ready(arm, source.load(arm)), source.release, source.size)
+
+
+def _release(source: Models, arms: Sequence[Arm], shelf: Shelf | None) -> None:
+    if shelf is not None:
+        shelf.close()
+    for arm in arms:
+        source.release(arm)
 
 
 def _reopen(
-    directory: str, log: DecisionLog | None, log_context: bool, state: StateStore | None, threads: int | None
+    directory: str,
+    log: DecisionLog | None,
+    log_context: bool,
+    state: StateStore | None,
+    threads: int | None,
+    memory: int | None,
 ) -> Router:
-    return Router.load(directory, log=log, log_context=log_context, state=state, threads=threads)
+    return Router.load(directory, log=log, log_context=log_context, state=state, threads=threads, memory=memory)

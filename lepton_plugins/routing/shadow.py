@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
-from lepton_plugins.routing.loaded_arm import LoadedArm
+from lepton_plugins.routing.loaded_arm import RunningArm
 
 logger = logging.getLogger("lepton_plugins.routing")
 
@@ -31,7 +31,7 @@ _Item = tuple[Columns, int, NDArray[Any]]
 class Shadows:
     """Runs shadow arms in one thread of its own behind a bounded queue; what doesn't fit is dropped and counted."""
 
-    def __init__(self, arms: Sequence[LoadedArm], output: OutputKind, counters: Counters, queue: int = QUEUE) -> None:
+    def __init__(self, arms: Sequence[RunningArm], output: OutputKind, counters: Counters, queue: int = QUEUE) -> None:
         self._arms = tuple(arms)
         self._output = output
         self._counters = counters
@@ -69,7 +69,7 @@ class Shadows:
                 self._compare(arm, columns, rows, values)
             self._queue.task_done()
 
-    def _compare(self, arm: LoadedArm, columns: Columns, rows: int, values: NDArray[Any]) -> None:
+    def _compare(self, arm: RunningArm, columns: Columns, rows: int, values: NDArray[Any]) -> None:
         start = perf_counter()
         try:
             shadow = arm.predict(columns, rows)

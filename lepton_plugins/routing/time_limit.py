@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, TimedOut
 from lepton_plugins.routing.inputs import Columns
-from lepton_plugins.routing.loaded_arm import LoadedArm
+from lepton_plugins.routing.loaded_arm import RunningArm
 
 #: Calls that may run at once; those given up count until they end.
 THREADS = 32
 
-_Task = tuple["Future[NDArray[Any]]", LoadedArm, Columns, int]
+_Task = tuple["Future[NDArray[Any]]", RunningArm, Columns, int]
 
 
 class TimeLimit:
@@ -31,7 +31,7 @@ class TimeLimit:
         self._running = 0
         self._started = 0
 
-    def call(self, arm: LoadedArm, columns: Columns, rows: int) -> NDArray[Any]:
+    def call(self, arm: RunningArm, columns: Columns, rows: int) -> NDArray[Any]:
         """The arm's answer. TimedOut after the time; ArmOverloaded at once where every thread is taken."""
         with self._lock:
             if self._running >= self._threads:

@@ -186,6 +186,7 @@ class ServingApp(Starlette):
                 log_context=settings.log_context,
                 state=self.serving.learned,
                 threads=settings.threads,
+                memory=settings.model_memory,
             )
         except BaseException:
             hold.release()

@@ -39,6 +39,8 @@ _COUNTERS = {
         "Batches that a shadow's full queue dropped.",
         ("model", "version"),
     ),
+    "version_loads": ("lepton_version_loads", "Versions that were loaded when they were asked for.", ("model",)),
+    "version_evictions": ("lepton_version_evictions", "Versions that were given back to make room.", ("model",)),
     "missing": ("lepton_policy_missing", "Rows that lacked what the policy looks for.", ("model", "name")),
 }
 
@@ -72,6 +74,9 @@ def publish_router(state: ServerState, served: Served) -> None:
     """The part of `publish` that a replaced router has, too."""
     model = served.model
     router: dict[Key, float] = {("missing", model, name): rows for name, rows in dict(served.router.missing).items()}
+    if (shelf := served.router.shelf) is not None:
+        router["version_loads", model] = shelf.loads
+        router["version_evictions", model] = shelf.evictions
     for version, shadow in dict(served.router.counters.shadows).items():
         router["shadow_rows", model, version] = shadow.compared
         router["shadow_agreed", model, version] = shadow.agreed

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lepton_plugins.errors import InvalidInput, PathMissing
 from lepton_plugins.records.record import Record
+from lepton_plugins.records.spec import parse_bytes
 
 
 class Limits(Record):
@@ -54,6 +56,8 @@ class ServingSettings(Record):
     """Threads that one arm may use for one call; None: the backend's choice."""
     workers: int = Field(default=1, gt=0)
     """Processes that answer on the same address."""
+    model_memory: Annotated[int | None, BeforeValidator(parse_bytes)] = None
+    """Bytes of versions' files that stay loaded, such as 2Gi: others are loaded when asked for. None: all are."""
     call_threads: int = Field(default=64, gt=0)
     """Threads for calls that are too long for the event loop; those of one version are answered together."""
     poll: float = Field(default=0.5, gt=0)

@@ -117,6 +117,8 @@ def build_deployment(
         )
     if policy == "segment_best":
         carriers = ["AA", "UA", "WN", "DL", "B6"][:versions]
+        if versions > len(carriers):
+            carriers = [f"C{number}" for number in range(versions)]
         cells = [
             {"value": [c], "rows": 10, "slots": [[str(i + 1), 65536]], "candidates": {}, "reason": f"best in {c}"}
             for i, c in enumerate(carriers)
