@@ -122,6 +122,12 @@ class Answerer:
         self._counters.add(fallback=int((made.failed >= 0).sum()) - (0 if broken is None else int(broken.sum())))
         return Answer(values, served, causes if failed else None), made
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The versions that aren't asked now, because they failed too often."""
+        open_ = zip(self._arms, self._breakers, strict=True)
+        return tuple(arm.version for arm, breaker in open_ if breaker is not None and breaker.until is not None)
+
     def close(self) -> None:
         if self._limit is not None:
             self._limit.close()
@@ -183,23 +189,28 @@ class Answerer:
 
     def _fall_back(self, part: _Part, columns: Columns, rows: int) -> tuple[int, NDArray[Any]]:
         """Another arm's answer for the same rows, without a time limit: somebody has to answer."""
-        other = self._fallback if part.arm != self._fallback else self._default
-        if other != part.arm:
+        tried = []
+        # The default last: it is never left out.
+        for other in dict.fromkeys((self._fallback, self._default)):
+            if other == part.arm:
+                continue
             second = self._run(other, None, columns, rows, limit=False)
             if second.error is None and second.values is not None:
                 self._counters.add(fallback=rows)
                 return other, second.values
-            for told in (RequestInvalid, OutputInvalid):  # The rows' fault, not the versions'.
-                if isinstance(second.error, told) and isinstance(part.error, told):
-                    raise second.error
-        elif isinstance(part.error, OutputInvalid):
+            tried.append(second)
+        for told in (RequestInvalid, OutputInvalid):  # The rows' fault, not the versions'.
+            if tried and isinstance(part.error, told) and all(isinstance(second.error, told) for second in tried):
+                raise tried[-1].error  # type: ignore[misc]
+        if not tried and isinstance(part.error, OutputInvalid):
             raise part.error
+        last = tried[-1].arm if tried else part.arm
         if isinstance(part.error, RequestInvalid):
             raise part.error
         reference = uuid4().hex[:12]
         logger.error("no version answered (%s): %s", reference, part.error, exc_info=part.error)
         raise ModelFailed(
-            self._arms[other].version, "answer", f"the server's log has the reason under {reference}"
+            self._arms[last].version, "answer", f"the server's log has the reason under {reference}"
         ) from None
 
     def _repaired(self, parts: list[_Part], arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:

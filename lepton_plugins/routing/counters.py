@@ -19,10 +19,14 @@ class ArmCount:
 
 @dataclass(slots=True)
 class ShadowCount:
-    """A shadow's work: rows compared and how many agreed; batches dropped by the full queue, and failed."""
+    """A shadow's work: rows compared and how many agreed; batches dropped by the full queue, and failed.
+
+    `difference` is summed over the compared rows: how far the shadow's answer is from the one that was given.
+    """
 
     compared: int = 0
     agreed: int = 0
+    difference: float = 0.0
     dropped: int = 0
     failed: int = 0
 
@@ -30,6 +34,11 @@ class ShadowCount:
     def agreement(self) -> float | None:
         """Part of the compared rows that agreed; None before the first."""
         return self.agreed / self.compared if self.compared else None
+
+    @property
+    def mean_difference(self) -> float | None:
+        """Over the compared rows; None before the first."""
+        return self.difference / self.compared if self.compared else None
 
 
 class Counters:
@@ -64,11 +73,21 @@ class Counters:
             self.forced_rows += forced
             self.holdout_rows += holdout
 
-    def shadowed(self, version: str, *, compared: int = 0, agreed: int = 0, dropped: int = 0, failed: int = 0) -> None:
+    def shadowed(
+        self,
+        version: str,
+        *,
+        compared: int = 0,
+        agreed: int = 0,
+        difference: float = 0.0,
+        dropped: int = 0,
+        failed: int = 0,
+    ) -> None:
         """What became of a shadow's batch."""
         with self._lock:
             count = self.shadows[version]
             count.compared += compared
             count.agreed += agreed
+            count.difference += difference
             count.dropped += dropped
             count.failed += failed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
+from lepton_plugins.routing.counters import ShadowCount
 from lepton_plugins.routing.deciding import EXPLORE, HOLDOUT
 from lepton_plugins.routing.policy import Candidate
 
@@ -43,8 +44,17 @@ class Explanation(Record):
     candidates: tuple[Candidate, ...]
 
 
-def explanation(plan: DeploymentPlan, decision: Decision, candidates: Sequence[Candidate]) -> Explanation:
-    """A decision with the layers it passed, and the policy's word on every arm."""
+def explanation(
+    plan: DeploymentPlan,
+    decision: Decision,
+    candidates: Sequence[Candidate],
+    shadows: Mapping[str, ShadowCount],
+    left_out: Sequence[str] = (),
+) -> Explanation:
+    """A decision with the layers it passed, and the policy's word on every arm.
+
+    `shadows` are their counts so far, `left_out` the versions that failed too often to be asked now.
+    """
     labels = {arm.version: arm.label for arm in plan.arms}
     return Explanation(
         model=plan.model,
@@ -59,12 +69,14 @@ def explanation(plan: DeploymentPlan, decision: Decision, candidates: Sequence[C
         slot=decision.draw >> 48,
         state=decision.state,
         propensity=decision.propensity,
-        stack=_stack(plan, decision),
+        stack=_stack(plan, decision, shadows, left_out),
         candidates=tuple(c.model_copy(update={"label": labels[c.version]}) for c in candidates),
     )
 
 
-def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
+def _stack(
+    plan: DeploymentPlan, decision: Decision, shadows: Mapping[str, ShadowCount], left_out: Sequence[str]
+) -> tuple[Step, ...]:
     around = plan.around
     held = decision.reason == HOLDOUT
     explores = decision.reason == EXPLORE
@@ -88,6 +100,8 @@ def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
         fallback += f" within {around.timeout:g} s"
     if around.breaker is not None:
         fallback += f"; after {around.breaker.failures} failures in a row it is left out for {around.breaker.wait:g} s"
+    if left_out:
+        fallback += f"; version {', '.join(left_out)} is left out now"
     steps = [
         Step(name="guard", outcome=guard),
         Step(name="holdout", outcome=holdout, decides=held),
@@ -100,5 +114,14 @@ def _stack(plan: DeploymentPlan, decision: Decision) -> tuple[Step, ...]:
         told = f"{share}; this one {'does' if explores else 'does not'}"
         steps.insert(3, Step(name="explore", outcome=told, decides=explores))
     if around.shadow:
-        steps.append(Step(name="shadow", outcome=f"version {', '.join(around.shadow)} answers too, unseen"))
+        seen = [_seen(version, shadows.get(version)) for version in around.shadow]
+        steps.append(Step(name="shadow", outcome=f"{'; '.join(seen)}; unseen"))
     return tuple(steps)
+
+
+def _seen(version: str, count: ShadowCount | None) -> str:
+    """What a shadow has shown so far."""
+    if count is None or not count.compared:
+        return f"version {version} answers too"
+    agreed = f"{100 * count.agreed / count.compared:.3g} % of {count.compared:,} rows"
+    return f"version {version} answers too: the same on {agreed}"

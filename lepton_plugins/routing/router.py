@@ -381,7 +381,8 @@ class Router:
     def explain(self, context: Mapping[str, Any], key: Any = None, *, request: str | None = None) -> Explanation:
         """Why one row goes where it goes: every layer of the stack, every arm with its score."""
         decision = self.decide(context, key, request=request)
-        return explanation(self.plan, decision, self._decider.policy.explain(decision.context))
+        candidates = self._decider.policy.explain(decision.context)
+        return explanation(self.plan, decision, candidates, dict(self.counters.shadows), self._answerer.left_out)
 
     def _key_of(self, context: Mapping[str, Any], key: Any) -> Any:
         if key is None and self._decider.sticky is not None:

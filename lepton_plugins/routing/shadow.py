@@ -74,12 +74,13 @@ class Shadows:
         try:
             shadow = arm.predict(columns, rows)
             agreed = agreement(values, shadow, self._output)
+            apart = difference(values, shadow, self._output)
         except Exception:
             logger.warning("shadow version %s failed", arm.version, exc_info=True)
             self._counters.shadowed(arm.version, failed=1)
             return
         self._counters.ran(arm.version, rows, perf_counter() - start)
-        self._counters.shadowed(arm.version, compared=rows, agreed=int(agreed.sum()))
+        self._counters.shadowed(arm.version, compared=rows, agreed=int(agreed.sum()), difference=apart)
 
 
 def agreement(values: NDArray[Any], shadow: NDArray[Any], output: OutputKind) -> NDArray[np.bool_]:
@@ -90,3 +91,16 @@ def agreement(values: NDArray[Any], shadow: NDArray[Any], output: OutputKind) ->
         return np.asarray(np.asarray(values, dtype=object) == np.asarray(shadow, dtype=object), dtype=bool)
     close: NDArray[np.bool_] = np.isclose(values, shadow, rtol=TOLERANCE, atol=1e-9, equal_nan=True)
     return np.asarray(close.all(axis=1)) if close.ndim == 2 else close
+
+
+def difference(values: NDArray[Any], shadow: NDArray[Any], output: OutputKind) -> float:
+    """How far apart both are, summed over rows: labels that differ, half of Σ|p - q|, or the mean |a - b| of targets.
+
+    Where one of both is no number the row isn't counted.
+    """
+    if output == "label":
+        return float((~agreement(values, shadow, output)).sum())
+    apart = np.abs(np.asarray(values, np.float64) - np.asarray(shadow, np.float64))
+    if apart.ndim == 2:
+        apart = apart.sum(axis=1) / (2 if output == "proba" else apart.shape[1])
+    return float(np.nansum(apart))

@@ -34,6 +34,11 @@ _COUNTERS = {
     "dropped": ("lepton_decision_log_dropped", "Decisions that the log's full queue dropped.", ("model",)),
     "reloads": ("lepton_reloads", "New plans by what became of them.", ("model", "result")),
     "shadow_rows": ("lepton_shadow_rows", "Rows that a shadow answered too.", ("model", "version")),
+    "shadow_difference": (
+        "lepton_shadow_difference",
+        "How far a shadow's answers were from those given, summed over rows.",
+        ("model", "version"),
+    ),
     "shadow_dropped": (
         "lepton_shadow_dropped",
         "Batches that a shadow's full queue dropped.",
@@ -80,6 +85,7 @@ def publish_router(state: ServerState, served: Served) -> None:
     for version, shadow in dict(served.router.counters.shadows).items():
         router["shadow_rows", model, version] = shadow.compared
         router["shadow_agreed", model, version] = shadow.agreed
+        router["shadow_difference", model, version] = shadow.difference
         router["shadow_dropped", model, version] = shadow.dropped
     state.metrics.note(router, served.published)
 
