@@ -41,7 +41,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         evidence.append(candidate.evidence)
         signature = union([signature, candidate.signature])
     shadow = tuple(version for version in plan.around.shadow if version != name)
-    around = plan.around.model_copy(update={"holdout": 0.0, "shadow": shadow})
+    around = plan.around.model_copy(update={"holdout": 0.0, "explore": 0.0, "shadow": shadow})
     params = {"shares": {name: 1.0}}
     spec = PlanSpec(
         model=plan.model,
@@ -51,6 +51,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         objective=Objective(metric=plan.spec.objective.metric),
         policy=PolicySpec(kind=_KIND, params=params),
         around=around,
+        decisions=plan.spec.decisions,
         resources=plan.spec.resources,
         topology=plan.topology,
         per=plan.per,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lepton_plugins.errors import ColumnMissing, ExploreMeaningless
+from lepton_plugins.planning import lifecycle
 from lepton_plugins.planning.plan import make_plan
 from lepton_plugins.planning.spec_file import parse_spec
 
@@ -40,6 +41,17 @@ def test_the_expected_gain_is_less_by_what_exploring_costs(split_world):
 def test_a_certain_plan_says_that_it_tells_nothing_of_others(split_world):
     assert "explore: 0.05" in lines(planned(split_world))
     assert "explore: 0.05" not in lines(planned(split_world, around={"explore": 0.05}))
+
+
+def test_a_pin_explores_nothing_and_hides_what_the_plan_hid(split_world):
+    hiding = {"columns": ["carrier"], "redact": ["carrier"]}
+    planned_ = planned(split_world, around={"explore": 0.3}, decisions=hiding)
+    lifecycle.save(split_world.registry, planned_)
+    lifecycle.promote(split_world.registry, "flights", force=True)
+    lifecycle.pin(split_world.registry, "flights", "2")
+    pinned = split_world.registry.get_plan(split_world.registry.plan_in_force("flights"))[0]
+    assert pinned.around.explore == 0
+    assert pinned.spec.decisions.redact == ("carrier",)
 
 
 def test_combined_answers_cannot_be_explored(split_world):
