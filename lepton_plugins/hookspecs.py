@@ -162,7 +162,7 @@ def lepton_targets() -> Sequence[TargetOffer]:
 
 @hookspec
 def lepton_stores() -> Sequence[StoreOffer]:
-    """Stores, by URI scheme: where decisions, feedback and learning state are kept.
+    """Stores, by URI scheme: where decisions and feedback are kept, or (`holds="state"`) what policies learn.
 
     .. versionadded:: 0.1
 

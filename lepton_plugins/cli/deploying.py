@@ -88,7 +88,11 @@ def serve(
     ] = False,
     learning: Annotated[
         str,
-        typer.Option(metavar="URI|none", help="Where a policy keeps what it learns: a directory, or redis://…"),
+        typer.Option(
+            metavar="URI|none",
+            envvar="LEPTON_LEARNING",
+            help="Where a policy keeps what it learns: a directory, or redis://…",
+        ),
     ] = "lepton-learning",
     state: Annotated[
         Path | None,

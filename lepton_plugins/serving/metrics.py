@@ -61,6 +61,8 @@ class Metrics:
 
     def count_feedback(self, model: str, receipt: FeedbackReceipt) -> None:
         counted = {"stored": receipt.stored, "duplicate": receipt.duplicates, "unknown": len(receipt.unknown)}
+        if receipt.learned is not None:
+            counted |= {"learned": receipt.learned, "waiting": receipt.waiting}
         with self._lock:
             for result, number in counted.items():
                 self._counts.add(("feedback", model, result), number)

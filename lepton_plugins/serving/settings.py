@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +51,10 @@ class ServingSettings(Record):
     """URI of the decision log (`file:///var/lib/lepton/decisions`); None: nothing is kept."""
     log_context: bool = True
     """Whether the decision log has the columns that decisions were made by."""
-    learning: str | None = None
-    """Where what a policy learns is kept: a directory, or a URI such as `redis://host:6379/0`; None: in memory."""
+    learning: str | None = Field(default_factory=lambda: os.environ.get("LEPTON_LEARNING"))
+    """Where what a policy learns is kept: a directory, or a URI such as `redis://host:6379/0`; None: in memory.
+
+    Default: LEPTON_LEARNING, which reaches servers that other tools start."""
     threads: int | None = Field(default=None, gt=0)
     """Threads that one arm may use for one call; None: the backend's choice."""
     workers: int = Field(default=1, gt=0)

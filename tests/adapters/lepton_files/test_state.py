@@ -15,8 +15,11 @@ import pytest
 
 from lepton_files.state import FileStateStore
 from lepton_plugins.errors import InvalidInput, StateAway, StateInvalid
+from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.routing.learner import Learner
 from lepton_plugins.routing.learning_state import Flush, MemoryStateStore, StateStore, Sums, open_state
 from lepton_plugins.testing import StateStoreContract
+from lepton_selection.epsilon_greedy import EpsilonGreedy
 
 
 class TestFiles(StateStoreContract):
@@ -103,3 +106,25 @@ def test_it_is_opened_by_a_path_or_uri_and_pickles(tmp_path: Path) -> None:
     assert again.exchange("m", ["a"], None)["a"].values[0] == 1
     with pytest.raises(InvalidInput, match="Schemes: file, redis"):
         open_state("kafka://host/state")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_flushes_nothing_of_its_parents(tmp_path: Path) -> None:
+    """What the parent learned and hasn't flushed is the parent's; what the child learns is its own."""
+    arms = ["1", "2"]
+    document = {"live": arms, "metric": "mse", "baseline": None, "start": {"1": 0.5, "2": 0.5}}
+    policy = EpsilonGreedy(PolicyDocument(kind="epsilon_greedy", document=document), {}, arms, 0)
+    learner = Learner(policy, FileStateStore(tmp_path), "m", arms, interval=3600)
+    learner.start()
+    learner.learn(0, {}, 1.0, 0.5, 0.0)
+    child = os.fork()
+    if child == 0:
+        try:
+            learner.learn(1, {}, 1.0, 0.5, 0.0)
+            learner.exchange()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    learner.exchange()
+    assert policy._learned()[:, 0].tolist() == [1, 1]
+    learner.close()

@@ -39,6 +39,7 @@ def test_a_server_learns_and_remembers(learning_plan: Path, start_server: Any, t
             items.append({"decision": response.headers["x-lepton-decision"], "reward": float(version == "2")})
         receipt = client.post("/lepton/feedback", json=items).json()
         assert receipt == {"stored": 60, "duplicates": 0, "unknown": [], "learned": 60, "waiting": 0}
+        assert 'lepton_feedback_total{model="line",result="learned"} 60.0' in client.get("/metrics").text
         learned = propensities(client)
         assert learned["2"] > 0.99
         refused = client.post("/lepton/feedback", json={"decision": items[0]["decision"], "reward": 7})
