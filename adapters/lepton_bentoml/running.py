@@ -103,7 +103,9 @@ class RunningBentos:
             pid=process.pid,
             started=psutil.Process(process.pid).create_time(),
         )
-        self._file(name).write_text(made.model_dump_json(), encoding="utf-8")
+        written = self._file(name).with_suffix(".new")
+        written.write_text(made.model_dump_json(), encoding="utf-8")
+        written.replace(self._file(name))
         end = time.monotonic() + seconds
         while not _is_ready(made.url):
             if process.poll() is not None:

@@ -137,6 +137,22 @@ def test_a_taken_port_and_a_path_to_nothing(client: Any, deployment: Path, tmp_p
 
 
 @pytest.mark.long
+def test_run_local_serves_until_it_is_told_to_end(
+    client: Any, deployment: Path, bare_environment: Any, tmp_path: Path
+) -> None:
+    port = free_port()
+    local = [sys.executable, "-c", CLI, "run-local", "-t", "lepton-bentoml", "-m", str(deployment), "--name", "line"]
+    env = {name: os.environ[name] for name in ("BENTOML_HOME", "BENTOML_DO_NOT_TRACK", "PIP_NO_INDEX", "UV_OFFLINE")}
+    url = f"http://127.0.0.1:{port}"
+    with bare_environment.serving([*local, "-C", f"port={port}"], f"{url}/readyz", tmp_path, env):
+        answer = httpx.post(f"{url}/v1/models/line:predict", json={"instances": [{"x": 1.0, "unit": "a"}]})
+        assert answer.status_code == 200
+        assert client.list_deployments() == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/readyz")
+
+
+@pytest.mark.long
 def test_an_update_that_fails_leaves_the_old_one_serving(client: Any, deployment: Path, tmp_path: Path) -> None:
     made = client.create_deployment("line", str(deployment), config={"port": str(free_port())})
     plan = write_deployment(tmp_path / "other")
