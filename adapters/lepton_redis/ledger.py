@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import StateAway
 from lepton_plugins.routing.decision_queue import DecisionQueue
-from lepton_plugins.routing.ledger import AGAIN, UNKNOWN, Claim, Rewardable, rewardable, split
+from lepton_plugins.routing.ledger import AGAIN, UNKNOWN, Claim, Rewardable, propensities, rewardable, split
 from lepton_plugins.routing.store import DecisionBlock
 from lepton_redis.scripts import CLAIM
 from lepton_redis.server import Server
@@ -142,7 +142,7 @@ def _keys(request: str) -> list[str]:
 
 
 def _encoded(block: DecisionBlock, values: NDArray[Any] | None) -> bytes:
-    rows = [rewardable(block, values, row) for row in range(len(block))]
+    rows = [rewardable(block, values, row, own) for row, own in enumerate(propensities(block))]
     made = [
         _Row(
             row.version,

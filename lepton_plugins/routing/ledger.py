@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from time import time
 from typing import Any, Literal, NamedTuple, Protocol
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from lepton_plugins.routing.store import DecisionBlock, plain
 
 #: How long a reward may come after its decision, in seconds, and how many decisions wait for theirs.
-TTL, MAX_ROWS = 7 * 86_400.0, 1_000_000
+TTL, MAX_ROWS = 7 * 86_400.0, 250_000
 
 
 class Rewardable(NamedTuple):
@@ -65,19 +66,20 @@ class MemoryLedger:
         self._ttl = ttl
         self._max_rows = max_rows
         self._clock = clock
-        self._requests: OrderedDict[str, tuple[DecisionBlock, NDArray[Any] | None, set[int]]] = OrderedDict()
+        self._requests: OrderedDict[str, _Request] = OrderedDict()
         self._rows = 0
         self._lock = Lock()
 
     def remember(self, block: DecisionBlock, values: NDArray[Any] | None) -> None:
+        made = _Request(block, values)
         with self._lock:
             old = self._requests.pop(block.request, None)
-            self._rows += len(block) - (len(old[0]) if old is not None else 0)
-            self._requests[block.request] = block, values, set()
+            self._rows += made.rows - (old.rows if old is not None else 0)
+            self._requests[block.request] = made
             oldest = block.time - self._ttl
-            while self._rows > self._max_rows or next(iter(self._requests.values()))[0].time < oldest:
-                _, (gone, _, _) = self._requests.popitem(last=False)
-                self._rows -= len(gone)
+            while self._rows > self._max_rows or next(iter(self._requests.values())).time < oldest:
+                _, gone = self._requests.popitem(last=False)
+                self._rows -= gone.rows
                 if not self._requests:
                     break
 
@@ -88,13 +90,41 @@ class MemoryLedger:
     def _claim(self, decision: str) -> Claim:
         request, row = split(decision)
         known = self._requests.get(request)
-        if known is None or not 0 <= row < len(known[0]) or known[0].time < self._clock() - self._ttl:
+        if known is None or not 0 <= row < known.rows or known.time < self._clock() - self._ttl:
             return UNKNOWN
-        block, values, claimed = known
-        if row in claimed:
+        if known.claimed is None:
+            known.claimed = set()
+        if row in known.claimed:
             return AGAIN
-        claimed.add(row)
-        return Claim("first", rewardable(block, values, row))
+        known.claimed.add(row)
+        return Claim("first", known.row(row))
+
+
+class _Request:
+    """A request's decisions, no larger than they need be: there are many."""
+
+    __slots__ = ("_kept", "claimed", "rows", "time")
+
+    def __init__(self, block: DecisionBlock, values: NDArray[Any] | None) -> None:
+        self.rows = len(block)
+        self.time = block.time
+        self.claimed: set[int] | None = None
+        self._kept: Rewardable | tuple[DecisionBlock, NDArray[Any] | None, list[float]]
+        if self.rows == 1:
+            self._kept = rewardable(block, values, 0, float(block.vectors[block.cells[0], block.chosen[0]]))
+        else:
+            own = propensities(block)
+            slim = replace(block, keys=None, cells=_NONE, vectors=_NONE[None], draws=_NONE, reasons=(), segments=())
+            self._kept = slim, values, own
+
+    def row(self, row: int) -> Rewardable:
+        if isinstance(self._kept, Rewardable):
+            return self._kept
+        block, values, own = self._kept
+        return rewardable(block, values, row, own[row])
+
+
+_NONE: Any = np.zeros(0, dtype=np.uint64)
 
 
 def split(decision: str) -> tuple[str, int]:
@@ -103,7 +133,13 @@ def split(decision: str) -> tuple[str, int]:
     return request, int(row) if row.isascii() and row.isdigit() and len(row) < 10 else -1
 
 
-def rewardable(block: DecisionBlock, values: NDArray[Any] | None, row: int) -> Rewardable:
+def propensities(block: DecisionBlock) -> list[float]:
+    """The probability with which each row's arm was chosen."""
+    own: list[float] = block.vectors[block.cells, block.chosen].tolist()
+    return own
+
+
+def rewardable(block: DecisionBlock, values: NDArray[Any] | None, row: int, propensity: float) -> Rewardable:
     """One row of a block."""
     chosen = int(block.chosen[row])
     fell_back = block.fallback is not None and block.fallback[row] is not None
@@ -111,7 +147,7 @@ def rewardable(block: DecisionBlock, values: NDArray[Any] | None, row: int) -> R
     return Rewardable(
         block.arms[chosen] if trains else None,
         {name: plain(column[row]) for name, column in block.context.items()},
-        float(block.vectors[block.cells[row], chosen]),
+        propensity,
         block.time,
         None if values is None else np.asarray(values[row]),
     )
