@@ -110,12 +110,37 @@ def _yours(manifest: Path | None) -> dict[str, Any]:
         version = content.get("apiVersion")
         raise InvalidInput(f"--from {manifest}: found apiVersion {version}, expected serving.kserve.io/v1beta1.")
     mine: dict[str, Any] = content
+    _check_shape(manifest, mine)
     mine.pop("status", None)
     metadata = mine.get("metadata") or {}
     for key in _SERVER_SIDE:
         metadata.pop(key, None)
     (metadata.get("annotations") or {}).pop(_LAST_APPLIED, None)
     return mine
+
+
+def _check_shape(manifest: Path, mine: dict[str, Any]) -> None:
+    """InvalidInput where a part that is read here isn't of the kind that it must be."""
+    spec = mine.get("spec")
+    predictor = spec.get("predictor") if isinstance(spec, dict) else None
+    parts: list[tuple[str, Any, type]] = [
+        ("metadata", mine.get("metadata"), dict),
+        ("spec", spec, dict),
+        ("spec.predictor", predictor, dict),
+    ]
+    if isinstance(mine.get("metadata"), dict):
+        parts.append(("metadata.annotations", mine["metadata"].get("annotations"), dict))
+    if isinstance(predictor, dict):
+        parts += [(f"spec.predictor.{kind}", predictor.get(kind), dict) for kind in (*STANDARD, "securityContext")]
+        for name in ("containers", "volumes"):
+            found = predictor.get(name)
+            parts.append((f"spec.predictor.{name}", found, list))
+            items = found if isinstance(found, list) else []
+            parts += [(f"spec.predictor.{name}[{index}]", item or 0, dict) for index, item in enumerate(items)]
+    for place, found, kind in parts:
+        if found is not None and not isinstance(found, kind):
+            expected = "a mapping" if kind is dict else "a list"
+            raise InvalidInput(f"--from {manifest}: found {str(found)[:60]!r} as {place}, expected {expected}.")
 
 
 def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import write_deployment
 
-OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "5"}
+OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "30"}
 SERVICE = ("inferenceservices", "ml", "line")
 
 

@@ -15,7 +15,11 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from lepton_kserve.manifest import inference_service
+from lepton_kserve.options import KserveOptions
 from lepton_kserve.plan_map import plan_map
 from lepton_kserve.sources import is_pullable
 from lepton_kserve.target import KserveTarget
@@ -26,6 +30,7 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract
 
 MODELS = {"models": "s3://bucket/models"}
+V1BETA1 = "apiVersion: serving.kserve.io/v1beta1, kind: InferenceService"
 
 
 class TestContract(TargetContract):
@@ -139,12 +144,69 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
     assert (tmp_path / "again" / "inferenceservice.yaml").read_bytes() == again.read_bytes()
 
 
+_TEXT = st.text("abcdefgh-", min_size=1, max_size=8)
+_LABELS = st.dictionaries(_TEXT, _TEXT, max_size=3)
+_MINE = st.fixed_dictionaries(
+    {},
+    optional={
+        "serviceAccountName": _TEXT,
+        "nodeSelector": _LABELS,
+        "priorityClassName": _TEXT,
+        "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": _TEXT}), max_size=2),
+        "tolerations": st.lists(st.fixed_dictionaries({"key": _TEXT}), max_size=2),
+        "terminationGracePeriodSeconds": st.integers(1, 99),
+        "minReplicas": st.integers(0, 3),
+        "maxReplicas": st.integers(3, 9),
+        "timeout": st.integers(1, 99),
+        "initContainers": st.lists(st.fixed_dictionaries({"name": _TEXT, "image": _TEXT}), max_size=1),
+        "volumes": st.lists(st.fixed_dictionaries({"name": _TEXT, "emptyDir": st.just({})}), max_size=1),
+        "containers": st.lists(st.fixed_dictionaries({"name": _TEXT, "image": _TEXT}), max_size=2),
+    },
+)
+
+
+@given(labels=_LABELS, annotations=_LABELS, mine=_MINE, transformer=st.none() | _LABELS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_yours_stays(
+    labels: Any, annotations: Any, mine: Any, transformer: Any, deployment: Path, tmp_path: Path
+) -> None:
+    """All but the router's container, its volumes and what it says of itself is as it was; twice is as once."""
+    plan = DeploymentDirectory.open(deployment).plan
+    metadata = {"name": "mine", "labels": labels, "annotations": annotations}
+    content = {"metadata": metadata, "spec": {"predictor": mine, "transformer": transformer}}
+    head = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
+
+    def routed(manifest: Any) -> Any:
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(manifest))
+        options = KserveOptions.model_validate({**MODELS, "from": tmp_path / "mine.yaml"})
+        return inference_service(plan, "mine", "image:1", {"name": "plan"}, [], options)
+
+    found = routed({**head, **content})
+    assert found["metadata"]["labels"] == labels
+    assert found["metadata"]["annotations"].items() >= annotations.items()
+    assert found["spec"]["transformer"] == transformer
+    predictor = found["spec"]["predictor"]
+    for name, value in mine.items():
+        if name in ("containers", "volumes"):
+            assert [item for item in predictor[name] if item in value] == value
+        else:
+            assert predictor[name] == value
+    assert routed(found) == found
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [
         ("kind: Deployment", "found Deployment"),
         ("[1, 2]", "found list"),
         ("a: [", "can't be read as YAML"),
+        (f"{{{V1BETA1}, metadata: [a]}}", "as metadata, expected a mapping"),
+        (f"{{{V1BETA1}, spec: {{predictor: sklearn}}}}", "'sklearn' as spec.predictor, expected a mapping"),
+        (
+            f"{{{V1BETA1}, spec: {{predictor: {{containers: {{a: 1}}}}}}}}",
+            "as spec.predictor.containers, expected a list",
+        ),
+        (f"{{{V1BETA1}, spec: {{predictor: {{volumes: [x]}}}}}}", r"as spec.predictor.volumes\[0\], expected a map"),
         ("{apiVersion: serving.kserve.io/v1alpha2, kind: InferenceService}", "apiVersion serving.kserve.io/v1alpha2"),
     ],
 )
