@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from struct import Struct
+from struct import error as StructError
 from typing import Any
 from zlib import crc32
 
@@ -19,7 +23,8 @@ _LEVELS, _ROWS = 32, 20
 #: Columns of a hashed one, and standard deviations at which a standardised value is cut off.
 _HASHED, _FARTHEST = 32, 10.0
 
-_DOUBLE = np.dtype(np.float64)
+#: What single precision doesn't hold counts as missing.
+_HUGE = 1e30
 
 #: {"name", "kind": "number", "fill"}: as it is, and a flag where it is missing (2 columns).
 #: {"name", "kind": "text", "levels"}: one-hot, rare texts all zeros, and a flag where it is missing.
@@ -104,6 +109,8 @@ class Encoder:
         standard = [column for column in columns if column["kind"] == "standard"]
         self._means = np.array([column["mean"] for column in standard])
         self._scales = np.array([1.0 / column["scale"] for column in standard])
+        self._get = _getter(self._names)
+        self._pack = Struct(f"{len(standard)}d").pack
         #: Single rows take a short way where the columns are in the order that `declare_linear` gives them.
         self._rest: list[tuple[str, int, dict[str | None, int] | None, int]] | None = None
         if [column["name"] for column in columns[: len(standard)]] == self._names:
@@ -128,20 +135,17 @@ class Encoder:
         if self._rest is None:
             self._encode_slowly(context, row)
             return
-        count = len(self._names)
-        if count:
-            # Without a dtype: numpy would read numbers out of text.
-            values = np.array([*map(context.get, self._names)])
-            if values.dtype is not _DOUBLE or values.ndim != 1:
-                self._encode_slowly(context, row)
-                return
-            values -= self._means
-            values = np.multiply(values, self._scales, row[:count])
+        if self._names:
+            try:
+                raw = np.frombuffer(self._pack(*self._get(context)))
+            except (StructError, KeyError):
+                raw = self._with_means(context)
+            standard = np.subtract(raw, self._means)
+            standard = np.multiply(standard, self._scales, row[: len(raw)])
             # One product mostly tells that all are near: no NaN, nothing beyond the farthest.
-            if not values.dot(values) < _FARTHEST**2 and not np.abs(values).max() <= _FARTHEST:
-                values[:] = 0.0
-                self._encode_slowly(context, row)
-                return
+            if not standard.dot(standard) < _FARTHEST**2:
+                near = np.clip(standard, -_FARTHEST, _FARTHEST)
+                standard[:] = np.where(np.abs(raw) < _HUGE, near, 0.0)
         for name, start, levels, width in self._rest:
             value = context.get(name)
             text = value if type(value) is str else canonical(value)
@@ -152,6 +156,12 @@ class Encoder:
             elif text is not None:
                 code = crc32(text.encode("utf-8", "surrogatepass"))
                 row[start + (code >> 1) % width] = 1.0 if code & 1 else -1.0
+
+    def _with_means(self, context: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The standardised columns of a row that lacks some, or has other things than numbers: the means instead."""
+        values = [_number(context.get(name)) for name in self._names]
+        missing = [value != value for value in values]
+        return np.where(missing, self._means, values)
 
     def _encode_standard(self, context: Mapping[str, NDArray[Any]], matrix: NDArray[np.floating[Any]]) -> int:
         """The leading standardised columns together, and how many they are: 0 where they need a look each."""
@@ -231,12 +241,28 @@ def _hash_into(matrix: NDArray[Any], column: NDArray[Any]) -> None:
             matrix[row, (code >> 1) % matrix.shape[1]] = 1.0 if code & 1 else -1.0
 
 
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """The values of these names, one after the other; KeyError where one isn't there."""
+    if len(names) == 1:
+        return lambda context: (context[names[0]],)
+    return itemgetter(*names) if names else lambda context: ()
+
+
+def _number(value: Any) -> float:
+    """A value as a number; NaN where it is none, text included."""
+    if isinstance(value, str | bytes | bytearray) or not hasattr(value, "__float__"):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def _numbers(column: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Numbers (rows,), and which of them are finite in single precision; what is no number isn't."""
     if column.dtype.kind in "biuf":
         numbers = column.astype(np.float64)
     else:
-        found = [value if isinstance(value, int | float) else np.nan for value in column.tolist()]
-        numbers = np.array([float(value) if abs(value) < 1e30 else np.nan for value in found], dtype=np.float64)
-    finite: NDArray[np.bool_] = np.abs(numbers) < 1e30
+        numbers = np.array([_number(value) for value in column.tolist()], dtype=np.float64)
+    finite: NDArray[np.bool_] = np.abs(numbers) < _HUGE
     return numbers, finite
