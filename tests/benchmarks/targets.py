@@ -1,0 +1,225 @@
+"""What each target costs on one plan: start-up, resident memory, the latency of a single row, the artefact's size.
+
+    python tests/benchmarks/targets.py [--seconds 3] [--rounds 5] [--versions 3]
+
+Every server runs as its target starts it, one worker each, on the same three ONNX versions of 30 columns. Beside
+each stands the same kind of server without Lepton, with one version: MLflow's scoring server on the same columns;
+a Bento of ten lines and KServe's Python server on one array of 30 numbers, which spares them the columns.
+Start-up is from the process's start to its first answer; memory is the resident set of all its processes; latency
+is one connection's, kept alive, the servers taking turns. Size is what is rendered, and in it what is Lepton's
+own. The machine's load is printed: trust the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import peers
+import psutil
+import serving
+import yaml
+
+from lepton_plugins.generate import generate
+
+FEATURES = 30
+
+
+class Running(NamedTuple):
+    """A server that answers: how to ask it, the processes' root, how long it took to start."""
+
+    url: str
+    path: str
+    body: bytes
+    process: int
+    seconds: float
+
+
+@contextmanager
+def started(command: Sequence[str], home: Path, port: int, path: str, content: Any, **env: str) -> Iterator[Running]:
+    """A server in a session of its own; ended with all of its processes."""
+    more = {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    log = home / f"{port}.log"
+    begun = time.perf_counter()
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command, cwd=home, stdout=said, stderr=said, env={**os.environ, **more, **env}, start_new_session=True
+        )
+    body = json.dumps(content).encode()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(timeout=5) as client:
+            while True:
+                try:
+                    if client.post(url + path, content=body, headers={"content-type": "application/json"}).is_success:
+                        break
+                except httpx.TransportError:
+                    pass
+                if process.poll() is not None or time.perf_counter() - begun > 120:
+                    raise RuntimeError(f"{command} didn't start: {log.read_text()[-2000:]}")
+                time.sleep(0.02)
+        yield Running(url, path, body, process.pid, time.perf_counter() - begun)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+                process.wait(10)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+def resident(process: int) -> float:
+    """MB of a process and all below it."""
+    root = psutil.Process(process)
+    return float(sum(item.memory_info().rss for item in (root, *root.children(recursive=True))) / 1e6)
+
+
+def megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def subjects(deployment: Path, home: Path, stack: ExitStack) -> Iterator[tuple[str, Running, Path | None, str]]:
+    """Name, server, what was rendered, and the folder of Lepton's packages in it."""
+    row = [round(0.1 * number, 3) for number in range(FEATURES)]
+    names = [f"x{number}" for number in range(FEATURES)]
+    record = {**dict(zip(names, row, strict=True)), "carrier": "UA"}
+    inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in zip(names, row, strict=True)]
+    inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]})
+    v2, infer = {"inputs": inputs}, "/v2/models/flights/infer"
+    python = [sys.executable, "-m"]
+
+    port = peers._free_port()
+    command = [*python, "lepton_plugins.cli.main", "serve", str(deployment), "--port", str(port), "--decisions"]
+    yield "lepton serve", stack.enter_context(started([*command, "none"], home, port, infer, v2)), deployment, ""
+
+    made = home / "mlflow"
+    generate(deployment, "mlflow", made, {})
+    port = peers._free_port()
+    command = [*python, "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local", "-p", str(port)]
+    body = {"dataframe_records": [record]}
+    yield "mlflow", stack.enter_context(started([*command, "-w", "1"], home, port, "/invocations", body)), made, "code"
+
+    made = home / "bentoml"
+    generate(deployment, "bentoml", made, {})
+    env = {"BENTOML_HOME": str(home / "bentoml-home")}
+    build = [*python, "bentoml", "build", "service:Router", "--version", "v1"]
+    quiet = {"BENTOML_DO_NOT_TRACK": "True"}
+    subprocess.run(build, cwd=made, env={**os.environ, **env, **quiet}, check=True, capture_output=True)
+    port = peers._free_port()
+    command = [*python, "bentoml", "serve", "flights-router:v1", "--host", "127.0.0.1", "--port", str(port)]
+    bento = stack.enter_context(started(command, home, port, infer, v2, **env))
+    yield "bentoml, mounted V2", bento, made, "packages"
+    typed = bento._replace(path="/predict", body=json.dumps({"rows": [record]}).encode())
+    yield "bentoml, /predict", typed, None, ""
+
+    made = home / "kserve"
+    generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
+    service = yaml.safe_load((made / "inferenceservice.yaml").read_text())
+    (container,) = service["spec"]["predictor"]["containers"]
+    port = peers._free_port()
+    shutil.copytree(deployment, home / "mnt")
+    places = {"python": sys.executable, "/mnt": str(home / "mnt"), "8080": str(port)}
+    places["file:///var/lib/lepton/decisions"] = f"file://{home}/decisions"
+    places["file:///var/lib/lepton/learning"] = f"file://{home}/learning"
+    command = [places.get(word, word) for word in (*container["command"], *container["args"])]
+    env = {"PYTHONPATH": str(made / "image" / "packages")}
+    yield "kserve", stack.enter_context(started(command, home, port, infer, v2, **env)), made, "image/packages"
+
+
+def columns_model(model: Path, path: Path) -> Path:
+    """An ONNX file that takes `X`, logged with a signature of columns: MLflow makes the array of them."""
+    import mlflow.onnx
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = Schema([ColSpec("double", f"x{number}") for number in range(FEATURES)])
+    mlflow.onnx.save_model(onnx.load(model), path, signature=ModelSignature(inputs=inputs))
+    return path
+
+
+def without_lepton(model: Path, home: Path, stack: ExitStack) -> Iterator[tuple[str, Running, Path | None, str]]:
+    """The same kinds of servers with one version; `model` is an ONNX file that takes `X`."""
+    row = [round(0.1 * number, 3) for number in range(FEATURES)]
+    port = peers._free_port()
+    made = columns_model(model, home / "mlflow-alone")
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local"]
+    command += ["-p", str(port), "-w", "1"]
+    body: dict[str, Any] = {"dataframe_records": [{f"x{number}": value for number, value in enumerate(row)}]}
+    yield "MLflow alone", stack.enter_context(started(command, home, port, "/invocations", body)), made, ""
+
+    (home / "bento_service.py").write_text(peers.BENTO)
+    port = peers._free_port()
+    command = [sys.executable, "-m", "bentoml", "serve", "bento_service:Linear", "--host", "127.0.0.1", "--port"]
+    running = started([*command, str(port)], home, port, "/infer", {"x": [row]}, MODEL_PATH=str(model))
+    yield "BentoML alone", stack.enter_context(running), model.parent, ""
+
+    port = peers._free_port()
+    command = [sys.executable, "-c", peers.KSERVE, str(model), str(port)]
+    body = {"inputs": [{"name": "X", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}
+    running = started(command, home, port, "/v2/models/flights/infer", body)
+    yield "KServe alone", stack.enter_context(running), model.parent, ""
+
+
+def measure(seconds: float, rounds: int, versions: int) -> None:
+    made = serving.deployments()
+    with tempfile.TemporaryDirectory(prefix="lepton-targets-") as folder, ExitStack() as stack:
+        home = Path(folder)
+        plan = made.build_deployment(home / "deployment", features=FEATURES, versions=versions)
+        one = made.build_deployment(home / "one", layout="tensors", features=FEATURES, versions=1)
+        model = next((one.path / "models").glob("*/model.onnx"))
+        found: dict[str, tuple[Running, Path | None, str]] = {}
+        for name, running, rendered, own in (
+            *subjects(plan.path, home, stack),
+            *without_lepton(model, home, stack),
+        ):
+            found[name] = (running, rendered, own)
+            print(f"{name}: started", file=sys.stderr, flush=True)
+        clients = {name: serving.Client(item.url, item.path, item.body, 1) for name, (item, _, _) in found.items()}
+        latencies: dict[str, list[float]] = {name: [] for name in clients}
+        for number in range(rounds + 1):
+            for name, client in clients.items():
+                _, taken = client.run(seconds)
+                if number:
+                    latencies[name].append(statistics.median(taken))
+        print(f"{'':20} {'start s':>8} {'RSS MB':>8} {'p50 ms':>8} {'MB':>7} {'Lepton MB':>10}")
+        for name, (running, folder_of, own) in found.items():
+            size = f"{megabytes(folder_of):7.2f}" if folder_of else f"{'':7}"
+            carried = f"{megabytes(folder_of / own):10.2f}" if folder_of and own else f"{'':10}"
+            p50 = 1000 * statistics.median(latencies[name])
+            print(f"{name:20} {running.seconds:8.1f} {resident(running.process):8.0f} {p50:8.2f} {size} {carried}")
+        print(
+            f"load of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())} on {os.cpu_count()} cores"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--versions", type=int, default=3)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    measure(given.seconds, given.rounds, given.versions)
+
+
+if __name__ == "__main__":
+    main()
