@@ -21,7 +21,7 @@ from lepton_plugins.testing import write_deployment
 
 COMMANDS = [
     *("quickstart", "register", "list", "evaluate", "compare", "plan", "diff", "promote", "rollback", "pin", "history"),
-    *("pull", "explain", "generate", "serve", "predict", "feedback", "plugins", "schema", "doctor", "purge"),
+    *("pull", "explain", "generate", "serve", "predict", "feedback", "replay", "plugins", "schema", "doctor", "purge"),
 ]
 SHOWING = sorted(set(COMMANDS) - {"quickstart", "serve"})
 LEPTON = (sys.executable, "-m", "lepton_plugins.cli.main")
