@@ -52,3 +52,15 @@ class TrustRequired(LeptonError):
             f"Version {version} is stored as {format}, a format that runs code when it is loaded. "
             f"If you trust who wrote it, pass --trust pickle; else register it as ONNX or skops."
         )
+
+
+class ShapeUnknown(LeptonError):
+    """A graph whose tensors' sizes can't be told without running it."""
+
+    code = "shape_unknown"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name}: found a shape that can't be inferred: {reason.rstrip('.')}. Measure the version's GPU memory "
+            "on a machine that has one: lepton evaluate does where it finds it."
+        )

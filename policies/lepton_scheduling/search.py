@@ -29,6 +29,8 @@ from lepton_scheduling.subset import best_among
 _PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 #: The relaxed program's part of the time.
 _RELAXED = 0.2
+#: The exchanges' part of the time.
+_EXCHANGE = 0.4
 #: Seconds for the best allocation among versions that a search found.
 _POLISH = 0.2
 #: Keys stay below one: a key's price is key / (1 − key).
@@ -105,7 +107,8 @@ class Search:
         near = [np.array(others, dtype=np.intp) for others in build.near]
         free = runnable(problem) & ~required_of(problem)
         exchange = Exchange(build.alone, near, build.use, free, self.best.runs)
-        self.offer(exchange.improved(rng, lambda: self.over))
+        end = monotonic() + _EXCHANGE * self.problem.time_limit
+        self.offer(exchange.improved(rng, lambda: self.over or monotonic() > end))
 
     def _greedy(self) -> None:
         for price in _PRICES if self.build.scale else (0.0,):
