@@ -168,13 +168,16 @@ class Encoder:
         count = len(self._names) if self._rest is not None else 0
         if not all(name in context and context[name].dtype.kind in "biuf" for name in self._names[:count]):
             return 0
+        if not count or not len(matrix):
+            return count
+        block = matrix[:, :count].T
         for place, name in enumerate(self._names[:count]):
-            standard = np.subtract(context[name], self._means[place], dtype=np.float64)
-            standard *= self._scales[place]
-            if len(standard) and not (standard.max() <= _FARTHEST and standard.min() >= -_FARTHEST):
-                finite = _numbers(context[name])[1]
-                standard = np.where(finite, np.clip(standard, -_FARTHEST, _FARTHEST), 0.0)
-            matrix[:, place] = standard
+            np.subtract(context[name], self._means[place], out=block[place], casting="unsafe")
+        block *= self._scales[:, None].astype(block.dtype)
+        if not (block.max() <= _FARTHEST and block.min() >= -_FARTHEST):
+            np.clip(block, -_FARTHEST, _FARTHEST, out=block)
+            for place, name in enumerate(self._names[:count]):
+                block[place][~_numbers(context[name])[1]] = 0.0
         return count
 
     def _encode_slowly(self, context: Mapping[str, Any], row: NDArray[np.float64]) -> None:

@@ -24,7 +24,7 @@ FILE = "start.f64"
 #: Encoded features at most: each arm keeps their square.
 _WIDEST = 512
 #: Rows at once, so that the products of all arms stay in the processor's cache.
-_ROWS = 64
+_ROWS = 96
 #: After so many updates the inverses are made anew: rounding adds up.
 _RENEW = 2000
 
