@@ -87,7 +87,7 @@ class BentomlTarget:
         text = _SERVICE.format(
             model=plan.model,
             models="\n".join(sorted(models, key=lambda line: line.rpartition("version ")[2])),
-            python=".".join(platform.python_version_tuple()[:2]),
+            python=platform.python_version(),
             config=pprint.pformat(config, sort_dicts=True, width=100),
         )
         (to / "service.py").write_text(text, encoding="utf-8")

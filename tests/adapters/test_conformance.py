@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import re
 import shutil
 import socket
@@ -130,7 +131,7 @@ def mlflow_server(mlflow_model: Path, bare_environment: Any, tmp_path_factory: p
 class Bento(NamedTuple):
     url: str
     folder: Path
-    log: Path
+    project: Path
     decisions: Path
 
 
@@ -147,11 +148,15 @@ def bento(deployment: Path, bare_environment: Any, tmp_path_factory: pytest.Temp
     build = [*bentoml, "build", "service:Router", "--version", "t1"]
     done = subprocess.run(build, cwd=folder / "project", env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    # As in the image: the bento with its models inside, and no store beside it.
+    inside = folder / "inside"
+    shutil.copytree(folder / "home" / "bentos" / "line-router" / "t1", inside)
+    shutil.copytree(folder / "home" / "models", inside / "models")
+    env["BENTOML_HOME"] = str(folder / "empty")
     url = f"http://127.0.0.1:{(port := free_port())}"
-    serve = [*bentoml, "serve", "line-router:t1", "--host", "127.0.0.1", "--port", str(port)]
+    serve = [*bentoml, "serve", str(inside), "--host", "127.0.0.1", "--port", str(port)]
     with bare_environment.serving(serve, f"{url}/readyz", folder, env):
-        built = folder / "home" / "bentos" / "line-router" / "t1"
-        yield Bento(url, built, folder / "server.log", folder / "decisions")
+        yield Bento(url, inside, folder / "project", folder / "decisions")
 
 
 @pytest.fixture(scope="module")
@@ -396,21 +401,24 @@ def test_the_bento_lists_its_models_and_carries_them_once(bento: Bento, deployme
 
 
 def test_the_dockerfile_that_the_build_writes(bento: Bento) -> None:
-    instructions = [
-        line.split(maxsplit=1)
-        for line in (bento.folder / "env" / "docker" / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-    of = lambda name: [rest for word, *rest in instructions if word == name for rest in rest]  # noqa: E731
-    assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim( AS .*| as .*)?", of("FROM")[0].strip())
-    assert of("USER")[-1].strip() == "bentoml"
-    assert any("requirements.txt" in line for line in of("RUN")), "what is pinned is installed"
-    assert any("src" in line or line.startswith("--chown=bentoml:bentoml . ") for line in of("COPY"))
-    text = "\n".join(" ".join(line) for line in instructions)
-    assert "--index-url" not in text.replace("--extra-index-url $", "")
-    assert "://" not in text
+    text = (bento.folder / "env" / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            word, _, rest = line.strip().partition(" ")
+            found.setdefault(word, []).append(" ".join(rest.split()))
+    assert re.fullmatch(rf"python:{platform.python_version()}-slim AS \S+", found["FROM"][0])
+    assert found["USER"][-1] == "bentoml"
+    assert any(
+        line.endswith("uv --directory $INSTALL_ROOT pip install -r $BENTO_PATH/env/python/requirements.txt")
+        for line in found["RUN"]
+    )
+    assert "--chown=bentoml:bentoml . ./" in found["COPY"], "with it the packages and the models"
+    instructions = " ".join(line for lines in found.values() for line in lines)
+    assert "index-url" not in instructions
+    assert "://" not in instructions
     pinned = (bento.folder / "env" / "python" / "requirements.txt").read_text().splitlines()
-    assert pinned
+    assert {line.partition("==")[0] for line in pinned} >= {"bentoml", "onnxruntime", "numpy", "pandas", "starlette"}
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in pinned)
     assert (bento.folder / "src" / "packages" / "lepton_plugins").is_dir()
 
@@ -442,7 +450,7 @@ def test_bentomls_client_asks_with_frames_arrays_and_lists(bento: Bento, rows: p
         np.testing.assert_allclose(client.predict(rows=some), routed.values[:40], atol=1e-6)
         np.testing.assert_allclose(client.predict_batch(rows=some.to_dict("records")), routed.values[:40], atol=1e-6)
         by_key = client.predict_array(rows=some[["x"]].to_numpy(), keys=list(some["unit"]))
-    with Router.load(bento.folder.parents[3] / "project" / "deployment") as router:
+    with Router.load(bento.project / "deployment") as router:
         np.testing.assert_allclose(by_key, router.predict(some[["x", "unit"]]).values, atol=1e-6)
 
 
