@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lepton_plugins import ModelRegistry
+from lepton_plugins.evaluation.options import EvaluationOptions
 from lepton_plugins.testing.deployment import write_deployment
 
 OPTIONS: dict[str, dict[str, str]] = {"mlflow": {}, "bentoml": {}, "kserve": {"models": "s3://bucket/models"}}
@@ -32,7 +33,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> t
     assert lost.source is not None
     shutil.rmtree(lost.source)
     data = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0] * 20, "y": [1.0, 3.0, 5.0, 7.0] * 20}).astype("float32")
-    registry.evaluate("line", data, target="y", task="regression")
+    registry.evaluate("line", data, target="y", task="regression", options=EvaluationOptions(cost=False))
     registry.plan({"model": "line", "policy": {"kind": "weighted", "params": {"shares": {"1": 0.5, "2": 0.5}}}})
     registry.promote("line")
     return folder, registry.pull("line", folder / "deployment")

@@ -11,6 +11,7 @@ import pytest
 from lepton_mlflow.deployable import Refused, deployment_of, refusals
 from lepton_plugins import ModelRegistry
 from lepton_plugins.errors import InvalidInput, LeptonError, ModelNotFound, NotARouter, PlanNotFound
+from lepton_plugins.evaluation.options import EvaluationOptions
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.testing import write_deployment
 
@@ -31,7 +32,7 @@ def line(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Mod
     for path in sorted((folder / "made" / "models").iterdir()):
         registry.register_model("line", path / "model.onnx", model_framework="onnx")
     data = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0] * 20, "y": [1.0, 3.0, 5.0, 7.0] * 20}).astype("float32")
-    registry.evaluate("line", data, target="y", task="regression")
+    registry.evaluate("line", data, target="y", task="regression", options=EvaluationOptions(cost=False))
     for share in (0.5, 0.2):
         shares = {"1": share, "2": 1 - share}
         registry.plan({"model": "line", "policy": {"kind": "weighted", "params": {"shares": shares}}})
