@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.embedding import copy_deployment, embedding, files_below, write_packages
-from lepton_plugins.errors import ModelNotFound
+from lepton_plugins.errors import ModelNotFound, RegistryUnreachable
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
 from lepton_plugins.records.version import ModelVersion
@@ -87,7 +87,7 @@ def register_router(name: str, directory: Path, plan: DeploymentPlan, registry: 
     from lepton_plugins.api import ModelRegistry
 
     models = ModelRegistry(registry)
-    with suppress(ModelNotFound):
+    with suppress(ModelNotFound, RegistryUnreachable):  # Registering makes what isn't there yet.
         for newest in list(models.list_versions(name))[-1:]:
             if newest.artifact_digest == digest_tree(directory):
                 return newest
