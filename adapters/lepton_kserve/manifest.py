@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from lepton_kserve import scheduling
 from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import STANDARD
@@ -78,7 +79,10 @@ def inference_service(
         predictor["serviceAccountName"] = o.service_account
     least = o.min_replicas if o.min_replicas is not None else predictor.get("minReplicas", _replicas(plan))
     predictor["minReplicas"] = least
-    predictor["maxReplicas"] = o.max_replicas or predictor.get("maxReplicas", max(least, _replicas(plan)))
+    most = scheduling.most_replicas(plan, max(least, _replicas(plan)))
+    predictor["maxReplicas"] = o.max_replicas or predictor.get("maxReplicas", most)
+    scheduling.place(predictor, plan, name)
+    scheduling.scale(predictor, plan, annotations["serving.kserve.io/deploymentMode"])
     return mine
 
 
