@@ -6,7 +6,7 @@ Everyone sees the same rows in the same order, one by one, and learns from the r
 Simulated: five arms, eight features, rewards of 0 or 1; regret is the best arm's probability less the chosen one's.
 `drift`: halfway the arms change places. Real: data sets for classification, a class an arm, 1 for the right one;
 regret is a mistake. Lepton's policies have their defaults, without prior evidence, and once a half-life of 500 rows.
-vowpalwabbit has its default, and once `--cb_type dm`, which is better here. Mean over seeds, interval by Student's
+vowpalwabbit has its default, and once `--cb_type dm`. Mean over seeds, interval by Student's
 t; `ratio` is to the better peer at its defaults.
 """
 

@@ -1,0 +1,297 @@
+"""Do policies beat the best single version, and at which cost? Six real tasks, each in three parts.
+
+    PYTHONPATH=DIR python tests/benchmarks/selection_quality.py [--tasks flights,churn] [--picture FILE.png]
+
+Each task is registered, evaluated and planned on its second part; every plan is promoted, pulled and answers the
+third part, which nothing has seen, through the Router. The best single version is the one that turns out best on
+the held-out part: what one would have to know beforehand. A row's cost is the model time of a call with one row, as
+the evaluation measured it, for each version that was asked, plus the policy's own time in a batch. Quality is the
+metric; `P` is utility as plans know it (0.5: no better than a constant), `skill` the part of a constant's loss that
+is gone. What isn't reached is printed as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
+
+import numpy as np
+from selection_tasks import TASKS, Task, build
+
+from lepton_plugins import ModelRegistry
+from lepton_plugins.errors import LeptonError
+from lepton_plugins.evaluation import row_metrics
+from lepton_plugins.evaluation.labels import class_codes
+from lepton_plugins.evaluation.options import EvaluationOptions
+from lepton_plugins.planning.cost import cost_of
+from lepton_plugins.replay.estimators import on_policy
+from lepton_plugins.routing.policy import Batch
+from lepton_plugins.routing.router import Router
+
+CHUNK = 500
+METRIC = {"classification": "log_loss", "regression": "mse"}
+#: What a default's model time is worth in the metric, said before anything was seen.
+PRICE = 0.01
+
+
+def policies(task: Task) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    if task.segment is not None:
+        found["segment_best"] = {"kind": "segment_best", "params": {"by": [task.segment]}}
+    if task.features:
+        found["learned"] = {"kind": "learned", "params": {"features": list(task.features)}}
+        found["learned, price"] = {"kind": "learned", "params": {"features": list(task.features), "price": PRICE}}
+    if task.kind == "classification":
+        found["cascade, best"] = {"kind": "cascade"}
+        found["cascade, 99 %"] = {"kind": "cascade", "params": {"quality": 0.99}}
+    found["ensemble, mean"] = {"kind": "ensemble", "params": {"how": "mean"}}
+    found["ensemble, stacked"] = {"kind": "ensemble", "params": {"how": "stacked"}}
+    return found
+
+
+class HeldOut:
+    """The rows that nothing has seen, and what a router does with them."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.data = task.held_out.drop(columns=task.target).reset_index(drop=True)
+        self.truth = task.held_out[task.target].to_numpy()
+        self.units = (
+            np.unique(task.units, return_inverse=True)[1] if task.units is not None else np.arange(len(self.data))
+        )
+
+    def losses(self, router: Router, version: str | None = None) -> tuple[np.ndarray, dict[str, float]]:
+        """The metric of each row, and which part of the rows each version was run on."""
+        before = {name: count.rows for name, count in router.counters.arms.items()}
+        signature = router.signature.input_names
+        data = self.data[[name for name in self.data.columns if name in signature]] if signature else self.data
+        if router.signature.layout == "tensors":
+            data = self.data.to_numpy()
+        parts = [
+            router.predict(data[begin : begin + CHUNK], version=version).values
+            for begin in range(0, len(self.data), CHUNK)
+        ]
+        output = np.concatenate(parts)
+        work = {
+            name: (count.rows - before.get(name, 0)) / len(self.data) for name, count in router.counters.arms.items()
+        }
+        if self.task.kind == "regression":
+            return row_metrics.row_values("mse", self.truth, output), work
+        codes = class_codes(self.truth, router.classes)
+        return row_metrics.classification_values("log_loss", codes, output), work
+
+    def policy_time(self, router: Router) -> float:
+        """Seconds a row that the policy itself takes in a batch, the best of five."""
+        policy, rows = router._decider.policy, len(self.data)
+        columns = self.data.assign(**{name: None for name in policy.features if name not in self.data})
+        context = {name: columns[name].to_numpy() for name in policy.features}
+        draws = np.arange(rows, dtype=np.uint64) << np.uint64(48)
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            policy.choose(Batch(rows, context, draws))
+            taken.append(time.perf_counter() - began)
+        return min(taken) / rows
+
+
+def run(name: str, folder: Path) -> dict[str, Any]:
+    os.chdir(folder)  # MLflow keeps its artifacts below the folder that one is in.
+    task = build(name, folder / "versions")
+    held = HeldOut(task)
+    registry = ModelRegistry(f"sqlite:///{folder / 'mlflow.db'}")
+    for label, path in task.versions.items():
+        registry.register_model(name, path, label, "onnx", {})
+    slices = [task.segment] if task.segment is not None else []
+    context = [column for column in task.context if column not in slices]
+    reports = registry.evaluate(
+        name, task.evaluate, target=task.target, task=task.kind, slices=slices, context=context,
+        options=EvaluationOptions(cost_seconds=3.0),
+    )  # fmt: skip
+    for report in reports:
+        if report.failure is not None:
+            raise SystemExit(f"{name}: {report.failure}")
+    costs = {report.version: cost_of(report).cpu for report in reports}
+    labels = {report.version: report.label for report in reports}
+    baseline = row_metrics.constant_loss(METRIC[task.kind], held.truth, _classes(task))
+    singles: dict[str, np.ndarray] = {}
+    rows: dict[str, Any] = {}
+    evenly = {"kind": "weighted", "params": {"shares": {version: 1 / len(costs) for version in costs}}}
+    for kind, spec in {"single": evenly, **policies(task)}.items():
+        try:
+            registry.plan({"model": name, "policy": spec})
+        except LeptonError as error:
+            rows[kind] = {"refused": str(error)}
+            continue
+        registry.promote(name, force=True)
+        with Router.load(registry.pull(name, folder / f"deployment-{kind}")) as router:
+            if kind == "single":
+                singles = {version: held.losses(router, version)[0] for version in costs}
+                continue
+            loss, work = held.losses(router)
+            own = held.policy_time(router)
+            rows[kind] = {"loss": loss, "cost": sum(part * costs[version] for version, part in work.items()) + own}
+    best = min(singles, key=lambda version: singles[version].mean())
+    found = {
+        f"version {labels[version]}": {"loss": loss, "cost": costs[version], "best": version == best}
+        for version, loss in singles.items()
+    }
+    oracle = np.min(list(singles.values()), axis=0)
+    found |= rows | {"oracle": {"loss": oracle, "cost": None}}
+    return summary(task, held, found, singles[best], costs[best], baseline)
+
+
+def summary(
+    task: Task, held: HeldOut, found: dict[str, Any], best: np.ndarray, cost: float, baseline: float
+) -> dict[str, Any]:
+    """Each row's figures; differences are to the best single version, positive is better."""
+    lines = {}
+    for name, row in found.items():
+        if "refused" in row:
+            lines[name] = row
+            continue
+        loss = row["loss"]
+        value, gain = on_policy(loss), on_policy(best - loss)
+        gained = baseline - float(best.mean())
+        # Nothing to be had over a constant that knows the held-out base rates: no part of it can be told.
+        skill = (baseline - value.value) / gained if gained > 0.02 * baseline else None
+        utility = (1 - value.value / (2 * baseline)) / (1 - float(best.mean()) / (2 * baseline))
+        lines[name] = {
+            "value": value.value,
+            "interval": value.interval(held.units),
+            "gain": gain.value,
+            "gain_interval": gain.interval(held.units),
+            "utility": utility,
+            "skill": skill,
+            "micros": None if row["cost"] is None else 1e6 * row["cost"],
+            "cost": None if row["cost"] is None else row["cost"] / cost,
+            "single": name.startswith("version "),
+            "best": row.get("best", False),
+        }
+    return {"task": task.name, "split": task.split, "rows": len(held.data), "metric": METRIC[task.kind], "lines": lines}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"\n{result['task']}: {result['rows']:,} held-out rows ({result['split']}), {result['metric']}")
+    head = f"{'':24s}{'value':>9s} {'95 % interval':>18s} {'better by':>10s} {'95 % interval':>20s}"
+    print(f"{head} {'P':>7s} {'skill':>7s} {'µs/row':>8s} {'cost':>6s}")
+    for name, line in result["lines"].items():
+        if "refused" in line:
+            print(f"{name:24s} refused: {line['refused'][:130]}")
+            continue
+        low, high = line["interval"]
+        gain_low, gain_high = line["gain_interval"]
+        mark = "*" if line["best"] else "+" if gain_low > 0 else "-" if gain_high < 0 else " "
+        cost = f"{line['micros']:8.1f} {line['cost']:6.2f}" if line["cost"] is not None else ""
+        print(
+            f"{name + ' ' + mark:24s}{line['value']:9.4f} [{low:7.4f}, {high:7.4f}] {line['gain']:+10.4f} "
+            f"[{gain_low:+8.4f}, {gain_high:+8.4f}] {line['utility']:7.3f} {_figure(line['skill'])} {cost}"
+        )
+
+
+def aims(results: list[dict[str, Any]]) -> None:
+    """What was aimed at, and where it is reached."""
+    wins, cheap, cheap_by_skill = {}, {}, {}
+    for result in results:
+        name = result["task"]
+        answering = {
+            n: x for n, x in result["lines"].items() if "refused" not in x and not x["single"] and n != "oracle"
+        }
+        wins[name] = [n for n, x in answering.items() if x["gain_interval"][0] > 0]
+        half = {n: x for n, x in answering.items() if n.startswith(("cascade", "learned")) and x["cost"] <= 0.5}
+        cheap[name] = [n for n, x in half.items() if x["utility"] >= 0.99]
+        cheap_by_skill[name] = [n for n, x in half.items() if (x["skill"] or 0) >= 0.99]
+    print("\n* best single version on the held-out part; + shown to be better than it, - shown to be worse")
+    for title, found in (
+        ("a policy beats the best single version, shown by the interval (aim: 3)", wins),
+        ("cascade or learned keeps 99 % of its utility P at half its cost or less (aim: 3)", cheap),
+        ("… and 99 % of its skill, the stricter measure", cheap_by_skill),
+    ):
+        reached = {name: names for name, names in found.items() if names}
+        told = "; ".join(f"{name}: {', '.join(names)}" for name, names in reached.items()) or "none"
+        print(f"{title}: {len(reached)} of {len(results)} tasks. {told}")
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """The frontier: cost against the metric, both beside the best single version; up is better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, -(-len(results) // 2), figsize=(10, 5.6), constrained_layout=True)
+    kinds = ("segment_best", "learned", "cascade", "ensemble")
+    colours = dict(zip(kinds, ("tab:blue", "tab:orange", "tab:green", "tab:red"), strict=True))
+    for axis, result in zip(axes.flat, results, strict=False):
+        points = {n: x for n, x in result["lines"].items() if "refused" not in x and x["cost"] is not None}
+        for name, line in points.items():
+            kind = name.partition(",")[0]
+            style = {"color": "0.4", "marker": "s"} if line["single"] else {"color": colours[kind], "marker": "o"}
+            low, high = line["gain_interval"]
+            axis.plot([line["cost"]] * 2, [low, high], color=style["color"], linewidth=1, alpha=0.6)
+            axis.plot(line["cost"], line["gain"], linestyle="", markersize=6, alpha=0.85, **style)
+        front: list[tuple[float, float]] = []
+        for line in sorted(points.values(), key=lambda line: (line["cost"], -line["gain"])):
+            if not front or line["gain"] > front[-1][1]:
+                front.append((line["cost"], line["gain"]))
+        axis.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
+        axis.axhline(0, color="0.85", zorder=-1)
+        axis.set_xscale("log")
+        axis.set_xticks([1 / 16, 0.25, 0.5, 1, 2, 4], ["1/16", "¼", "½", "1", "2", "4"])
+        axis.minorticks_off()
+        shown = [line["cost"] for line in points.values()]
+        axis.set_xlim(min(*shown, 0.5) / 1.2, max(*shown, 2) * 1.2)
+        axis.set_title(f"{result['task']} ({result['metric']})", fontsize=10)
+        axis.tick_params(labelsize=8)
+    for axis in axes.flat[len(results) :]:
+        axis.axis("off")
+    figure.supxlabel("model time a row; the best single version's is 1", fontsize=9)
+    figure.supylabel("better than the best single version by", fontsize=9)
+    marks = [plt.Line2D([], [], color="0.4", marker="s", linestyle="", label="single version")]
+    marks += [plt.Line2D([], [], color=colours[kind], marker="o", linestyle="", label=kind) for kind in kinds]
+    figure.legend(handles=marks, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
+    figure.savefig(path, dpi=90)
+
+
+def _figure(value: float | None) -> str:
+    return "      –" if value is None else f"{value:7.3f}"
+
+
+def _classes(task: Task) -> list[str]:
+    return [] if task.kind == "regression" else [str(value) for value in np.unique(task.held_out[task.target])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--results", type=Path, help="keep the figures in this JSON file, and go on from it")
+    given = parser.parse_args()
+    picture, kept = (None if path is None else path.absolute() for path in (given.picture, given.results))
+    results = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for name in given.tasks.split(","):
+        if name in {result["task"] for result in results}:
+            continue
+        here = Path.cwd()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                results.append(run(name, Path(folder)))
+            finally:
+                os.chdir(here)
+        show(results[-1])
+        if kept is not None:
+            kept.write_text(json.dumps(results))
+    aims(results)
+    if picture is not None:
+        draw(results, picture)
+
+
+if __name__ == "__main__":
+    main()
