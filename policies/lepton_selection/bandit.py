@@ -158,6 +158,11 @@ class Wheel:
         arm = bisect_right(self.cumulated, draw / _TWO64 * self.cumulated[-1])
         return self.rows[arm if arm < self._last else self._last]
 
+    def many(self, draws: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The arms at many draws, shape (rows,)."""
+        found = np.searchsorted(self.cumulated, draws / _TWO64 * self.cumulated[-1], side="right")
+        return np.minimum(found, self._last)
+
 
 def drawn(vector: Sequence[float], draw: int) -> int:
     """The arm at a draw from a vector that is needed once."""

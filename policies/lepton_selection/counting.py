@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lepton_plugins.records.plan import PolicyDocument
-from lepton_plugins.routing.policy import Batch, Candidate, Choice, RowChoice, invert
+from lepton_plugins.routing.policy import Batch, Candidate, Choice, RowChoice
 from lepton_selection.bandit import Bandit, BanditParams, Floats, Wheel
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class CountingBandit(Bandit):
     def choose(self, batch: Batch) -> Choice:
         wheel = self._wheel or self._turned()
         vectors = np.asarray([wheel.vector])
-        arms = invert(np.broadcast_to(vectors, (batch.rows, len(self.arms))), batch.draws)
+        arms = wheel.many(batch.draws)
         # One cell an arm: they share the vector and differ in the reason.
         shared = np.broadcast_to(vectors, (len(self.arms), len(self.arms)))
         return Choice(arms, arms, shared, [row.reason for row in wheel.rows], [None] * len(self.arms))
