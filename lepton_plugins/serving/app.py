@@ -353,10 +353,10 @@ class ServingApp(Starlette):
             except Exception as error:
                 answers[number] = error_answer(error)
         end = perf_counter()
-        share = (end - start) / len(taken)
+        for kind in {one.kind for one in taken}:  # Once: a batch that the machine interrupted is one bad sign.
+            self._lanes.took_here(kind, (end - start) / len(taken))
         for one, answer in zip(taken, answers, strict=True):
             assert answer is not None
-            self._lanes.took_here(one.kind, share)
             self.serving.metrics.count_request(served.model, answer.status, end - one.since, answer.reply)
             one.connection.deliver(answer)
 
