@@ -11,7 +11,8 @@ Subclass a contract in a test module and name what is to be checked; pytest runs
         params = {"day": 2, "night": 1}
         columns = {"hour": [0, 8, 12, 17, 23]}
 
-A broken rule is an AssertionError that says what was found and what was expected.
+A policy that learns has `LearningContract`, a store of learning state `StateStoreContract`. A broken rule is an
+AssertionError that says what was found and what was expected.
 """
 
 from lepton_plugins.testing.backend import BackendContract
