@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.routing.store import DecisionBlock, plain
+from lepton_plugins.routing.decision_lines import BlockLine, Column, values_of
+from lepton_plugins.routing.store import DecisionBlock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,13 +27,13 @@ PREFIX = "context."
 Context = tuple[tuple[str, str], ...]
 
 
-def context_of(block: DecisionBlock) -> Context:
+def context_of(line: BlockLine) -> Context:
     """What a block's context columns are stored as; blocks that agree in it share a file."""
-    return tuple((name, _stored_as(values)) for name, values in block.context.items())
+    return tuple((name, _stored_as(column)) for name, column in line.context.items())
 
 
-def table_of(blocks: Sequence[DecisionBlock], context: Context) -> pa.Table:
-    """The rows of blocks that agree in their context."""
+def table_of(lines: Sequence[BlockLine], context: Context) -> pa.Table:
+    """The rows of blocks that agree in their context. Lines are lists already: no array is made for each of them."""
     import pyarrow as pa
 
     def texts(values: Iterable[str | None]) -> pa.Array:
@@ -42,34 +42,34 @@ def table_of(blocks: Sequence[DecisionBlock], context: Context) -> pa.Table:
     def lists(values: Iterable[Sequence[Any]], of: pa.DataType) -> pa.Array:
         return pa.array(values, pa.list_(of))
 
-    rows = [len(block) for block in blocks]
-    columns: dict[str, Any] = {
-        "request": texts(_repeated((block.request for block in blocks), rows)),
-        "row": pa.array(np.concatenate([np.arange(count) for count in rows]), pa.int32()),
-        "time": np.repeat([block.time for block in blocks], rows),
-        "model": texts(_repeated((block.model for block in blocks), rows)),
-        "plan": texts(_repeated((block.plan for block in blocks), rows)),
-        "key": pa.array([key for block in blocks for key in (block.keys or [None] * len(block))], pa.string()),
-        "keyed": np.repeat([block.keys is not None for block in blocks], rows),
-        "segment": texts(block.segments[cell] for block in blocks for cell in block.cells.tolist()),
-        "chosen": texts(block.arms[arm] for block in blocks for arm in block.chosen.tolist()),
-        "served": texts(block.arms[arm] for block in blocks for arm in block.served.tolist()),
-        "arms": lists(_repeated((list(block.arms) for block in blocks), rows), pa.string()),
-        "propensity": lists((vector for block in blocks for vector in block.vectors[block.cells]), pa.float64()),
-        "draw": np.concatenate([block.draws for block in blocks]),
-        "reason": texts(block.reasons[cell] for block in blocks for cell in block.cells.tolist()),
-        "forced": np.repeat([block.forced for block in blocks], rows),
-        "consulted": np.repeat([block.consulted for block in blocks], rows),
-        "fallback": texts(cause for block in blocks for cause in (block.fallback or [None] * len(block))),
-        "shadows": lists(_repeated((list(block.shadows) for block in blocks), rows), pa.string()),
-        "state": texts(_repeated((block.state for block in blocks), rows)),
+    def repeated(values: Iterable[Any]) -> list[Any]:
+        return [value for value, line in zip(values, lines, strict=True) for _ in range(line.rows)]
+
+    columns: dict[str, pa.Array] = {
+        "request": texts(repeated(line.request for line in lines)),
+        "row": pa.array([row for line in lines for row in range(line.rows)], pa.int32()),
+        "time": pa.array(repeated(line.time for line in lines), pa.float64()),
+        "model": texts(repeated(line.model for line in lines)),
+        "plan": texts(repeated(line.plan for line in lines)),
+        "key": pa.array([key for line in lines for key in (line.keys or [None] * line.rows)], pa.string()),
+        "keyed": pa.array(repeated(line.keys is not None for line in lines)),
+        "segment": texts(line.segments[cell] for line in lines for cell in line.cells),
+        "chosen": texts(line.arms[arm] for line in lines for arm in line.chosen),
+        "served": texts(line.arms[arm] for line in lines for arm in (line.served or line.chosen)),
+        "arms": lists(repeated(line.arms for line in lines), pa.string()),
+        "propensity": lists((line.vectors[cell] for line in lines for cell in line.cells), pa.float64()),
+        "draw": pa.array([draw for line in lines for draw in line.draws], pa.uint64()),
+        "reason": texts(line.reasons[cell] for line in lines for cell in line.cells),
+        "forced": pa.array(repeated(line.forced for line in lines)),
+        "consulted": pa.array(repeated(line.consulted for line in lines)),
+        "fallback": texts(cause for line in lines for cause in (line.fallback or [None] * line.rows)),
+        "shadows": lists(repeated(line.shadows for line in lines), pa.string()),
+        "state": texts(repeated(line.state for line in lines)),
     }
     for name, kind in context:
-        parts = [block.context[name] for block in blocks]
-        columns[PREFIX + name] = _array(pa, parts, kind)
-    schema = pa.schema(
-        [(name, getattr(values, "type", None) or pa.from_numpy_dtype(values.dtype)) for name, values in columns.items()]
-    )
+        values = [value for line in lines for value in line.context[name].values]
+        columns[PREFIX + name] = _array(pa, values, kind)
+    schema = pa.schema([(name, values.type) for name, values in columns.items()])
     return pa.table(columns, schema=schema.with_metadata({METADATA: json.dumps({"context": context})}))
 
 
@@ -118,13 +118,13 @@ def blocks_of(table: pa.Table) -> Iterator[DecisionBlock]:
         )
 
 
-def batches(blocks: Iterable[DecisionBlock], rows: int) -> Iterator[list[DecisionBlock]]:
+def batches(lines: Iterable[BlockLine], rows: int) -> Iterator[list[BlockLine]]:
     """Runs of blocks with about so many rows each."""
     counted = 0
-    held: list[DecisionBlock] = []
-    for block in blocks:
-        held.append(block)
-        counted += len(block)
+    held: list[BlockLine] = []
+    for line in lines:
+        held.append(line)
+        counted += line.rows
         if counted >= rows:
             yield held
             held, counted = [], 0
@@ -132,30 +132,27 @@ def batches(blocks: Iterable[DecisionBlock], rows: int) -> Iterator[list[Decisio
         yield held
 
 
-def by_context(blocks: Iterable[DecisionBlock]) -> Iterator[tuple[Context, list[DecisionBlock]]]:
+def by_context(lines: Iterable[BlockLine]) -> Iterator[tuple[Context, list[BlockLine]]]:
     """Blocks whose context columns agree, together and in their order; empty ones are left out."""
-    ordered = sorted(((context_of(block), block) for block in blocks if len(block)), key=lambda pair: pair[0])
-    for context, group in groupby(ordered, key=lambda pair: pair[0]):
-        yield context, [block for _, block in group]
+    found: dict[Context, list[BlockLine]] = {}
+    for line in lines:
+        if line.rows:
+            found.setdefault(context_of(line), []).append(line)
+    yield from found.items()
 
 
-def _repeated(values: Iterable[Any], rows: Sequence[int]) -> list[Any]:
-    return [value for value, count in zip(values, rows, strict=True) for _ in range(count)]
+def _stored_as(column: Column) -> str:
+    if column.dtype != "object":
+        return column.dtype
+    return "text" if all(value is None or type(value) is str for value in column.values) else "json"
 
 
-def _stored_as(values: NDArray[Any]) -> str:
-    if values.dtype.kind not in "OUS":
-        return values.dtype.name
-    return "text" if all(value is None or type(value) is str for value in values.tolist()) else "json"
-
-
-def _array(pa: Any, parts: Sequence[NDArray[Any]], kind: str) -> Any:
+def _array(pa: Any, values: list[Any], kind: str) -> Any:
     if kind == "text":
-        return pa.array([value for part in parts for value in part.tolist()], pa.string()).dictionary_encode()
+        return pa.array(values, pa.string()).dictionary_encode()
     if kind == "json":
-        values = [msgspec.json.encode(plain(value), enc_hook=str).decode() for part in parts for value in part.tolist()]
-        return pa.array(values, pa.string())
-    return pa.array(np.concatenate(parts))
+        return pa.array([msgspec.json.encode(value).decode() for value in values], pa.string())
+    return pa.array(values_of(Column(kind, values)))
 
 
 def _values(column: Any, kind: str) -> NDArray[Any]:

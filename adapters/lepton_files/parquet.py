@@ -17,7 +17,7 @@ import msgspec
 
 from lepton_files.columns import Context, batches, blocks_of, by_context, table_of
 from lepton_plugins.errors import LogUnreadable, PackageMissing
-from lepton_plugins.routing.decision_lines import LINES, BlockLine, decode_block
+from lepton_plugins.routing.decision_lines import LINES, BlockLine
 from lepton_plugins.routing.store import DecisionBlock
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lepton_files")
 
 #: Decisions in one row group.
-GROUP_ROWS = 20_000
+GROUP_ROWS = 5_000
 
 
 def read_parquet(file: Path) -> Iterator[DecisionBlock]:
@@ -59,9 +59,9 @@ def seal(journal: Path) -> list[Path]:
     writers: dict[Context, tuple[pq.ParquetWriter, Path]] = {}
     made: list[Path] = []
     try:
-        for held in batches(_blocks(journal), GROUP_ROWS):
-            for context, blocks in by_context(held):
-                table = table_of(blocks, context)
+        for held in batches(_read(journal), GROUP_ROWS):
+            for context, lines in by_context(held):
+                table = table_of(lines, context)
                 if context not in writers:
                     target = journal.with_name(f"{journal.stem}+{len(writers)}.parquet")
                     part = target.with_name(f".{target.name}.part")
@@ -84,7 +84,7 @@ def seal(journal: Path) -> list[Path]:
     return made
 
 
-def _blocks(journal: Path) -> Iterator[DecisionBlock]:
+def _read(journal: Path) -> Iterator[BlockLine]:
     with journal.open("rb") as stream:
         for text in stream:
             try:
@@ -92,7 +92,7 @@ def _blocks(journal: Path) -> Iterator[DecisionBlock]:
             except msgspec.DecodeError:
                 continue  # Torn by a crash.
             if isinstance(line, BlockLine):
-                yield decode_block(line)
+                yield line
 
 
 def _sync(directory: Path) -> None:

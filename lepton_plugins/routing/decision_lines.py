@@ -139,7 +139,7 @@ def decode_block(line: BlockLine) -> DecisionBlock:
         plan=line.plan,
         arms=line.arms,
         keys=line.keys,
-        context={name: _values(column) for name, column in line.context.items()},
+        context={name: values_of(column) for name, column in line.context.items()},
         chosen=chosen,
         served=chosen if line.served is None else np.asarray(line.served, dtype=np.intp),
         cells=np.asarray(line.cells, dtype=np.intp),
@@ -179,7 +179,8 @@ def _column(values: NDArray[Any]) -> Column:
     return Column("object" if kind in "OUS" else values.dtype.name, plain)
 
 
-def _values(column: Column) -> NDArray[Any]:
+def values_of(column: Column) -> NDArray[Any]:
+    """A context column as the array that was logged."""
     if column.dtype == "object":
         values = np.empty(len(column.values), dtype=object)
         values[:] = column.values
