@@ -13,7 +13,6 @@ from lepton_plugins.planning.solver import (
     AllocationProblem,
     AllocationSolution,
     FloatArray,
-    keeps,
     limits_of,
     required_of,
 )
@@ -23,11 +22,15 @@ from lepton_scheduling.outcome import answer, rebounded, upper_bound
 from lepton_scheduling.placing import Placed, on_nodes, place, replaced
 from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.program import Program
+from lepton_scheduling.search import searched
 from lepton_scheduling.subset import among, solution_among_all
+from lepton_scheduling.unlimited import without_limits
 
 NAME = "milp"
 #: Replica columns up to which nodes are told apart in the program itself.
 _NODE_EXACT = 6000
+#: With pools, the exact search's part of the time; a greedy answer takes little.
+_EXACT = 0.85
 #: Versions that are looked at first, how often more are, and the part of all with which it isn't worth while.
 _FIRST, _STAGES, _MOST = 50, 3, 0.9
 #: How often pools are planned smaller because their replicas left no whole nodes to pack them onto.
@@ -55,10 +58,30 @@ class MilpSolver:
             raise Infeasible(infeasible.reasons(Program(problem), limits_of(problem)))
         found = without_limits(problem, self.name)
         if found is None:
-            found = self._priced(problem, start + problem.time_limit)
-        if found is None:
-            found = _Exact(problem, self.name, self.engine, start + problem.time_limit).solve()
+            found = self._solve(problem, start)
         return replace(found, seconds=monotonic() - start)
+
+    def _solve(self, problem: AllocationProblem, start: float) -> AllocationSolution:
+        """The exact answer. With pools, and no proof in time, the greedy one where that is better."""
+        end = start + (_EXACT if problem.pools else 1.0) * problem.time_limit
+        found: AllocationSolution | None = None
+        try:
+            found = self._priced(problem, end) or _Exact(problem, self.name, self.engine, end).solve()
+        except NoSolutionInTime:
+            if not problem.pools:
+                raise
+        if found is not None and (not problem.pools or found.status == "optimal"):
+            return found
+        left = max(start + problem.time_limit - monotonic(), 0.1 * problem.time_limit)
+        try:
+            other = searched("greedy", replace(problem, time_limit=left))
+        except NoSolutionInTime:
+            if found is None:
+                raise NoSolutionInTime(self.name, problem.time_limit) from None
+            return found
+        best = _better(found, other, other.bound if found is None else min(found.bound, other.bound))
+        assert best is not None
+        return best
 
     def _priced(self, problem: AllocationProblem, end: float) -> AllocationSolution | None:
         """The answer among the versions that an optimum can hold; None where those are most of them.
@@ -95,32 +118,6 @@ class MilpSolver:
                 return replace(best, status="feasible") if best.gap > 1e-9 else best
             kept = np.union1d(kept, more)
         return best
-
-
-def without_limits(problem: AllocationProblem, solver: str = NAME) -> AllocationSolution | None:
-    """The best version of each segment, optimal without a search; None where that breaks a limit.
-
-    Also where there are pools, and where `select` needs versions that are worth less than nothing.
-    """
-    if problem.pools:
-        return None
-    required = required_of(problem)
-    worth = np.where(problem.allowed, problem.weights[None, :] * problem.utility, -np.inf)
-    runs = required.copy()
-    if problem.form == "select":
-        runs |= (problem.weights * (problem.traffic @ problem.utility) > 0) & problem.allowed.any(axis=0)
-        worth = np.where(runs[None, :], worth, -np.inf)
-    # Ties go to versions that run anyway, then to the first.
-    best = worth.max(axis=1, keepdims=True)
-    if np.isneginf(best).any():
-        return None
-    choice = np.argmax((worth == best) * (1 + required[None, :]), axis=1)
-    shares = np.zeros(problem.allowed.shape)
-    shares[np.arange(len(choice)), choice] = 1.0
-    runs[choice] = True
-    if not keeps(problem, shares, runs, tolerance=1e-12):
-        return None
-    return answer(solver, problem, shares, runs, -np.inf, optimal=True)
 
 
 @dataclass(slots=True)

@@ -19,11 +19,11 @@ from lepton_plugins.planning.solver import (
 from lepton_scheduling import infeasible
 from lepton_scheduling.construction import Allocated, Construction, Runs
 from lepton_scheduling.exchange import Exchange
-from lepton_scheduling.milp import without_limits
 from lepton_scheduling.outcome import answer, upper_bound
 from lepton_scheduling.placing import Placed, place, replaced
 from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.subset import best_among
+from lepton_scheduling.unlimited import without_limits
 
 #: Prices of a core that the greedy constructions are tried at, in `Construction.scale`.
 _PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
