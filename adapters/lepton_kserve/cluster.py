@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lepton_kserve.faults import refused
@@ -15,6 +17,9 @@ MANAGER = "lepton"
 #: Labels of the ConfigMaps that a deployment made.
 OWNED = "app.kubernetes.io/managed-by"
 SERVICE = "serving.kserve.io/inferenceservice"
+
+#: Where a pod reads which namespace it runs in.
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 #: One watch; the API server ends longer ones by itself.
 _WATCH = 240
@@ -35,11 +40,17 @@ class Cluster:
             raise PackageMissing("kubernetes", "lepton-kserve", "pip install 'lepton-plugins[kserve]'") from None
         configuration = client.Configuration()
         configuration.retries = False
+        # Read now, and not when the client was imported: notebooks change it.
+        given = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+        in_a_pod = "KUBECONFIG" not in os.environ and not Path(given).is_file()
         try:
-            config.load_config(client_configuration=configuration)
+            if in_a_pod:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                config.load_kube_config(config_file=given, client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
-            raise ClusterUnreachable(" ".join(str(error).split())[:300]) from None
-        self.namespace = namespace or _current_namespace(config)
+            raise ClusterUnreachable(" ".join(str(error).split())[:300].rstrip(".")) from None
+        self.namespace = namespace or (_own_namespace() if in_a_pod else _current_namespace(config, given))
         # Two kinds are all that is asked for: no discovery, which would write a cache into the temporary folder.
         dynamic = DynamicClient(client.ApiClient(configuration), discoverer=lambda client, cache_file: None)
         self._services = Resource(
@@ -201,12 +212,10 @@ def _said(service: Mapping[str, Any]) -> str:
     return "; ".join(" ".join(part.split()) for part in [*said, *([failure] if failure else [])])[:600].rstrip(".")
 
 
-def _current_namespace(config: Any) -> str:
-    try:
-        _, current = config.list_kube_config_contexts()
-        return str(current["context"].get("namespace") or "default")
-    except Exception:
-        from pathlib import Path
+def _current_namespace(config: Any, file: str) -> str:
+    _, current = config.list_kube_config_contexts(config_file=file)
+    return str(current["context"].get("namespace") or "default")
 
-        file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-        return file.read_text().strip() if file.is_file() else "default"
+
+def _own_namespace() -> str:
+    return _NAMESPACE.read_text(encoding="utf-8").strip() if _NAMESPACE.is_file() else "default"

@@ -194,9 +194,11 @@ def test_no_cluster_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, client: A
     api_server.close()
     with pytest.raises(MlflowException, match=r"No cluster can be reached: .*KUBECONFIG"):
         client.list_deployments()
-    from kubernetes.config import kube_config
-
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere/config")
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    with pytest.raises(MlflowException, match=r"No cluster can be reached: .*KUBECONFIG"):
+        client.list_deployments()
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", "/nowhere")  # Neither a kubeconfig nor a pod.
     with pytest.raises(MlflowException, match=r"No cluster can be reached: .*KUBECONFIG"):
         client.list_deployments()
 
