@@ -31,8 +31,8 @@ NAME = "milp"
 _NODE_EXACT = 6000
 #: With pools, the exact search's part of the time; a greedy answer takes little.
 _EXACT = 0.85
-#: Versions that are looked at first, how often more are, and the part of all with which it isn't worth while.
-_FIRST, _STAGES, _MOST = 50, 3, 0.9
+#: Versions that are looked at first, and the part of all beyond which all are.
+_FIRST, _MOST = 50, 0.9
 #: How often pools are planned smaller because their replicas left no whole nodes to pack them onto.
 _SHRUNK = 4
 
@@ -97,9 +97,7 @@ class MilpSolver:
             return None
         constant = upper_bound(program, 0.0)
         kept, best = pricing.best(_FIRST), None
-        for _ in range(_STAGES):
-            if len(kept) > _MOST * len(problem.versions):
-                break
+        while True:
             try:
                 smaller = replace(among(problem, kept), time_limit=max(end - monotonic(), 0.05 * problem.time_limit))
                 found = _Exact(smaller, self.name, self.engine, end).solve()
@@ -113,11 +111,12 @@ class MilpSolver:
             allowed = problem.gap * abs(best.bound)
             if best.bound - best.objective <= allowed + 1e-9:
                 return replace(best, status="optimal")
-            more = pricing.reaching(best.objective - constant + allowed)
-            if monotonic() > end or len(more) <= len(kept):
-                return replace(best, status="feasible") if best.gap > 1e-9 else best
+            more = np.setdiff1d(pricing.reaching(best.objective - constant + allowed), kept)
+            if monotonic() > end or not len(more):
+                return replace(best, status="feasible")
             kept = np.union1d(kept, more)
-        return best
+            if len(kept) > _MOST * len(problem.versions):
+                kept = np.arange(len(problem.versions))
 
 
 @dataclass(slots=True)
