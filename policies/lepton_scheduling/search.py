@@ -104,7 +104,7 @@ class Search:
         problem, build = self.problem, self.build
         if self.best is None or problem.form != "select" or problem.pools or not len(problem.conflicts):
             return
-        near = [np.array(others, dtype=np.intp) for others in build.near]
+        near = [np.unique(np.array(others, dtype=np.intp)) for others in build.near]
         free = runnable(problem) & ~required_of(problem)
         exchange = Exchange(build.alone, near, build.use, free, self.best.runs)
         end = monotonic() + _EXCHANGE * self.problem.time_limit
