@@ -24,7 +24,7 @@ from lepton_plugins.errors import (
 from lepton_plugins.planning import gain as gains
 from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.allocation import Allocator
-from lepton_plugins.planning.calibration import pooled_warning
+from lepton_plugins.planning.calibration import calibration_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
 from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import notes, union, with_context
@@ -362,7 +362,10 @@ class _Planning:
         index = np.array([place.get(version, -1) for version in names], dtype=np.intp)
         known = {segment: number for number, segment in enumerate(dict.fromkeys(answer.segments))}
         segments = np.array([known[segment] for segment in answer.segments], dtype=np.intp)[answer.cells]
-        warning = pooled_warning(paired, index[answer.arms], segments, chosen[0].report.classes)
+        shares = np.zeros((paired.rows, len(paired.versions)))
+        seen = index >= 0
+        shares[:, index[seen]] = answer.propensities[:, seen]
+        warning = calibration_warning(paired, index[answer.arms], shares, segments, chosen[0].report.classes)
         if warning is not None:
             found.append(warning)
         if self.admission.task == "ranking" and spec.per == "row" and len(chosen) > 1:
