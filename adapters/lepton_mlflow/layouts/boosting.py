@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lepton_mlflow.layouts.contents import is_catboost, is_lightgbm, is_xgboost, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
 
 
 def xgboost(path: Path) -> Layout:
+    require(is_xgboost(path), path, "xgboost", "a model that Booster.save_model wrote (JSON or UBJSON)")
     model_format = "json" if path.suffix == ".json" else "ubj"
     data = f"model.{model_format}"
     return Layout(
@@ -28,6 +30,7 @@ def xgboost(path: Path) -> Layout:
 
 
 def lightgbm(path: Path) -> Layout:
+    require(is_lightgbm(path), path, "lightgbm", 'a model that Booster.save_model wrote (text that begins with "tree")')
     return Layout(
         framework="lightgbm",
         flavors={
@@ -45,6 +48,7 @@ def lightgbm(path: Path) -> Layout:
 
 
 def catboost(path: Path) -> Layout:
+    require(is_catboost(path), path, "catboost", "a model that save_model wrote (.cbm)")
     return Layout(
         framework="catboost",
         flavors={

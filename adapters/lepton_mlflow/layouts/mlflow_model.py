@@ -18,6 +18,9 @@ def lay_out(path: Path, framework: str | None) -> Layout:
     """`framework` may be any flavour of the model, or None for its first."""
     content = read_mlmodel(path)
     assert content is not None
+    if not content.flavors:
+        found = "an MLflow model without any flavor"
+        raise FrameworkMismatch(path, framework or "pyfunc", found, "at least one flavor in its MLmodel file")
     facts = FileFacts(tuple(content.flavors), content.signature)
     known = {
         facts.framework or "pyfunc",

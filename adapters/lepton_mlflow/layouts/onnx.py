@@ -6,6 +6,7 @@ import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lepton_mlflow.layouts.contents import is_onnx, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
 from lepton_plugins.errors import FrameworkMismatch
 
@@ -20,6 +21,7 @@ _DTYPES = {"float": "float32", "double": "float64", "string": "str", "float16": 
 
 def lay_out(path: Path) -> Layout:
     model = _model_file(path)
+    require(is_onnx(model), model, "onnx", "an ONNX graph")
     return Layout(
         framework="onnx",
         flavors={
@@ -50,8 +52,6 @@ def _model_file(path: Path) -> Path:
 
 def _external_data(model: Path) -> list[Path]:
     """Files beside the model whose names stand in its bytes: ONNX names external data by relative path."""
-    if model.stat().st_size == 0:
-        raise FrameworkMismatch(model, "onnx", "an empty file", "an ONNX graph")
     siblings = [file for file in sorted(model.parent.iterdir()) if file.is_file() and file != model]
     with model.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return [file for file in siblings if content.find(file.name.encode()) >= 0]

@@ -6,6 +6,7 @@ import mmap
 import re
 from pathlib import Path
 
+from lepton_mlflow.layouts.contents import is_pickle, is_skops, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
 
 #: What joblib leaves in a pickle: its arrays follow in a form that `pickle.load` doesn't read.
@@ -38,7 +39,9 @@ def _load_pyfunc(path):
 
 def lay_out(path: Path) -> Layout:
     if path.suffix == ".skops":
+        require(is_skops(path), path, "sklearn", "what skops wrote")
         return _skops(path)
+    require(is_pickle(path), path, "sklearn", "what pickle, cloudpickle, joblib or skops wrote")
     wrote = _written_by(path)
     return _pickle(path, wrote) if is_plain_pickle(path) else _joblib(path, wrote)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lepton_mlflow.layouts.contents import is_keras, is_saved_model, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
 from lepton_plugins.errors import FrameworkMismatch
 
@@ -19,6 +20,7 @@ def _saved_model(path: Path) -> Layout:
     if not graph.is_file():
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "an empty directory"
         raise FrameworkMismatch(path, "tensorflow", names, f"a SavedModel directory with {SAVED_MODEL}")
+    require(is_saved_model(graph), graph, "tensorflow", "a SavedModel's graph")
     # With a serving signature MLflow calls it by the inputs' names; a bare module is called as it is.
     if b"serving_default" in graph.read_bytes():
         options = {
@@ -38,6 +40,7 @@ def _saved_model(path: Path) -> Layout:
 
 
 def _keras(path: Path) -> Layout:
+    require(is_keras(path), path, "tensorflow", "a model that Keras saved (.keras or .h5)")
     save_format, name = ("h5", "data/model.h5") if path.suffix in (".h5", ".hdf5") else ("tf", "data/model.keras")
     return Layout(
         framework="tensorflow",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lepton_mlflow.layouts.contents import is_torch, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
 
 
 def lay_out(path: Path) -> Layout:
     """MLflow's loader wants a folder `data` with `model.pth` and the name of the module that unpickles it."""
+    require(is_torch(path), path, "torch", "what torch.save, torch.jit.save or torch.export.save wrote")
     exported = path.suffix == ".pt2"
     name = "data/model.pt2" if exported else "data/model.pth"
     pickle_module = "mlflow.pytorch.pickle_module"

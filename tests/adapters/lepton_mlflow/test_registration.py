@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from lepton_mlflow.layouts.frameworks import FRAMEWORKS, lay_out
@@ -226,6 +232,105 @@ def test_refusals_write_nothing(registry, client, model_name, onnx_file, tmp_pat
         registry.register(f"{model_name}/x", onnx_file, framework=None, label=None, metadata={})
     assert not client.search_registered_models(f"name='{model_name}'")
     assert client.get_experiment_by_name(model_name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "framework", "said"),
+    [
+        ("garbage.pkl", b"hello world", "sklearn", "a text file ('hello world')"),
+        ("garbage.pkl", b"hello world", None, "a text file"),
+        ("readme.txt", b"# Read me\n\nFirst.\n", "sklearn", "a text file"),
+        ("model.pkl", b"", "sklearn", "an empty file"),
+        ("model.pkl", b"x" * 100, "sklearn", "a text file"),
+        ("model.pkl", b"\x80\x04\x95\x10", "sklearn", "a pickle"),
+        ("model.joblib", b"\x78\x9cnothing that zlib wrote", None, "a file that starts with the bytes 78 9c"),
+        ("model.joblib", b"\x1f\x8b\x08\x00", None, "a file that starts with"),
+        ("model.skops", b"\x80\x04]\x94.", None, "a pickle"),
+        ("readme.txt", b"# Read me", "torch", "a text file"),
+        ("net.pt", b"", None, "an empty file"),
+        ("net.keras", b"no archive", None, "a text file"),
+        ("net.h5", b"PK\x03\x04", None, "a zip archive"),
+        ("trees.json", b'{"some": "thing"}', "xgboost", "a text file"),
+        ("trees.ubj", b"\x80\x04]\x94.", None, "a pickle"),
+        ("readme.txt", b"# Read me", "xgboost", "a text file"),
+        ("readme.txt", b"# Read me", "lightgbm", "a text file"),
+        ("trees.cbm", b"# Read me", None, "a text file"),
+        ("x.onnx", b"x" * 100, None, "a text file"),
+        ("zero.onnx", b"\x00" * 100, None, "a file that starts with"),
+        ("empty.onnx", b"", None, "an empty file"),
+    ],
+)
+def test_a_file_that_the_framework_never_wrote_is_refused(tmp_path, name, content, framework, said):
+    """Told by its bytes, with the framework installed or not."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FrameworkMismatch) as refused:
+        lay_out(tmp_path / name, framework)
+    assert f"found {said}" in str(refused.value)
+
+
+@pytest.mark.parametrize("framework", ["sklearn", "torch", "xgboost", "lightgbm", "catboost", "tensorflow"])
+def test_an_onnx_file_is_no_model_of_another_framework(onnx_file, framework):
+    with pytest.raises(FrameworkMismatch, match="found an ONNX graph"):
+        lay_out(onnx_file, framework)
+
+
+def test_folders_that_hold_no_model_are_refused(tmp_path, saved_model, model_folder):
+    for content in (b"", b"hello world", b"\x08\x01"):
+        (saved_model / "saved_model.pb").write_bytes(content)
+        with pytest.raises(FrameworkMismatch, match="a SavedModel's graph"):
+            lay_out(saved_model, "tensorflow")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(FrameworkMismatch, match="without any flavor"):
+        lay_out(tmp_path / "none", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "fits"),
+    [
+        ("net.pt", "net/data.pkl", True),
+        ("net.pth", "net/constants.pkl", True),
+        ("net.pt2", "serialized_exported_program.json", True),
+        ("net.pt", "words.txt", False),
+        ("model.skops", "schema.json", True),
+        ("model.skops", "words.txt", False),
+    ],
+)
+def test_an_archive_is_told_by_its_entries(tmp_path, name, entry, fits):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr(entry, "{}")
+    if fits:
+        assert lay_out(tmp_path / name, None).files
+    else:
+        with pytest.raises(FrameworkMismatch, match="a zip archive"):
+            lay_out(tmp_path / name, None)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_of_any_protocol_is_one(tmp_path, model_folder, protocol):
+    model = pickle.loads((model_folder / "model.pkl").read_bytes())
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps([model, np.zeros(200_000)], protocol))
+    assert lay_out(tmp_path / "model.pkl", "sklearn").framework == "sklearn"
+
+
+@pytest.mark.parametrize("compress", [0, 1, 9, ("gzip", 3), ("bz2", 3), ("lzma", 3), ("xz", 3)])
+def test_what_joblib_wrote_is_taken_however_it_is_compressed(tmp_path, model_folder, compress):
+    import joblib
+
+    model = pickle.loads((model_folder / "model.pkl").read_bytes())
+    joblib.dump([model, np.random.default_rng(0).random(300_000)], tmp_path / "model.joblib", compress=compress)
+    assert lay_out(tmp_path / "model.joblib", None).framework == "sklearn"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_look_at_a_file_fail(content):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, framework in (("a.pkl", "sklearn"), ("a.skops", "sklearn"), ("a.pt", "torch"), ("a.xgb", "xgboost")):
+            path = Path(folder) / name
+            path.write_bytes(content)
+            with suppress(FrameworkMismatch):
+                assert lay_out(path, framework).files
 
 
 def test_an_unknown_framework_names_the_nearest_one(onnx_file):
