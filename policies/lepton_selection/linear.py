@@ -56,7 +56,8 @@ class LinearParams(BanditParams):
 class LinearBandit(Bandit):
     """Ridge regression by arm: A = λI + Σ x xᵀ, b = Σ r x, θ = A⁻¹ b; x ends with a 1.
 
-    Sums: x xᵀ, r x and r², flat. One reward changes A⁻¹ by the formula of Sherman and Morrison (1950).
+    Sums: x xᵀ, r x and r², flat; their r² tells the noise. One reward changes A⁻¹ by the formula of Sherman and
+    Morrison (1950).
     `λI` and the evidence at the start stay outside of the sums.
     """
 
@@ -72,11 +73,14 @@ class LinearBandit(Bandit):
         order = [content["live"].index(self.arms[arm]) for arm in self._live] if content["live"] else [0]
         self._first = params.ridge * np.eye(self._size) + params.prior * start[: self._size]
         self._first_rewards = params.prior * start[self._size :][order]
+        explained = np.linalg.solve(self._first, self._first_rewards.T).T
+        self._first_squares = float((explained * self._first_rewards).sum())
         self._blank = np.zeros(self._size)
         self._blank[-1] = 1.0
         self._room = np.empty((self._size, self._size))
         self._updates = 0
         self._single: NDArray[np.float32] | None = None
+        self._variance: float | None = None
         self.restore(np.zeros((len(self.arms), self.width)))
 
     def _meaning(self) -> dict[str, Any]:
@@ -135,7 +139,7 @@ class LinearBandit(Bandit):
         with self._lock:
             self._sums[arm] += contribution if weight == 1.0 else weight * contribution
             self._updates += 1
-            self._single = None
+            self._single = self._variance = None
             if self._updates >= _RENEW:
                 self._renew()
                 return
@@ -164,7 +168,7 @@ class LinearBandit(Bandit):
         stack[:, size] = np.einsum("kij,kj->ki", stack[:, :size], self._rewards)
         self._stack = stack
         self._flat = stack.reshape(-1, size)
-        self._single = None
+        self._single = self._variance = None
         self._updates = 0
 
     # --- serving ---------------------------------------------------------------------------
@@ -172,6 +176,24 @@ class LinearBandit(Bandit):
     @abstractmethod
     def _vectors(self, means: Floats, squares: Floats) -> Floats:
         """Vectors (rows, live arms) by xᵀθ and xᵀA⁻¹x (rows, live arms), before the floor."""
+
+    def _unsure(self, squares: Floats) -> Floats:
+        """How unsure the predictions are, in standard deviations, by xᵀA⁻¹x."""
+        return np.sqrt(np.maximum(squares, 0.0))
+
+    def _noise(self) -> float:
+        """The variance of rewards around the predictions, of all arms together.
+
+        Its posterior mean under σ² ~ IG(3/2, 1/8), θ ~ N(A₀⁻¹b₀, σ²A₀⁻¹) (Gelman et al. 2013, chapter 14): as much
+        as one reward of the greatest variance that [0, 1] allows is known before the first.
+        """
+        with self._lock:
+            if self._variance is None:
+                live, size = self._sums[self._live], self._size
+                explained = float((self._stack[:, size] * self._rewards).sum())
+                residual = float(live[:, -1].sum()) + self._first_squares - explained
+                self._variance = (0.25 + max(residual, 0.0)) / (1.0 + float(live[:, size * size - 1].sum()))
+            return self._variance
 
     def _moments_one(self, context: Mapping[str, Any]) -> tuple[Floats, Floats]:
         """xᵀθ and xᵀA⁻¹x (live arms,) of one row."""
@@ -214,6 +236,7 @@ class LinearBandit(Bandit):
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
         means, squares = self._moments_one(context)
         vector = self._whole(self._vectors(means[None, :], squares[None, :]))[0].tolist()
+        unsure = (self._range * self._unsure(squares)).tolist()
         with self._lock:
             rewards = self._sums[:, self._size**2 - 1].tolist()
         found = []
@@ -223,8 +246,7 @@ class LinearBandit(Bandit):
                 reason, score = "a shadow is never chosen", None
             else:
                 score = self._low + self._range * float(means[place])
-                spread = self._range * float(max(squares[place], 0.0)) ** 0.5
                 learned = f"{rewards[index]:.4g} rewards" if rewards[index] else "no reward yet"
-                reason = f"predicts {score:.4g}, {spread:.2g} unsure, {learned}"
+                reason = f"predicts {score:.4g}, {unsure[place]:.2g} unsure, {learned}"
             found.append(Candidate(version=arm, score=score, propensity=vector[index], reason=reason))
         return found

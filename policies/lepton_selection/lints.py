@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -21,12 +22,16 @@ class LinTsParams(LinearParams):
     """Parameters of `lints`."""
 
     spread: Annotated[
-        float, Field(gt=0, le=100, description="Factor of the posterior's spread; ½ bounds the noise of [0, 1].")
-    ] = 0.5
+        float, Field(gt=0, le=100, description="Factor of the posterior's standard deviation: more tries more.")
+    ] = 1.0
 
 
 class LinTs(LinearBandit):
-    """Thompson sampling with N(xᵀθ, spread² xᵀA⁻¹x) (Agrawal, Goyal 2013), by P(best) in closed form (`best_of`)."""
+    """Thompson sampling (Agrawal, Goyal 2013) without drawing: the vector is P(best) in closed form (`best_of`).
+
+    Arms are known as N(xᵀθ, spread² σ² xᵀA⁻¹x), σ² estimated from the rewards of all arms (`LinearBandit._noise`):
+    Student's t with 3 + rewards degrees of freedom, taken as the normal distribution of its variance.
+    """
 
     Params: ClassVar[type[BaseModel]] = LinTsParams
 
@@ -35,8 +40,11 @@ class LinTs(LinearBandit):
         assert isinstance(self.params, LinTsParams)
         self._spread = self.params.spread
 
+    def _unsure(self, squares: Floats) -> Floats:
+        return self._spread * sqrt(self._noise()) * super()._unsure(squares)
+
     def _vectors(self, means: Floats, squares: Floats) -> Floats:
-        return best_of(means, self._spread * np.sqrt(np.maximum(squares, 0.0)))
+        return best_of(means, self._unsure(squares))
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
         means, squares = self._moments_one(context)

@@ -176,7 +176,8 @@ ENVIRONMENTS: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
 
 def play(player: Player, x: np.ndarray, chances: np.ndarray, seed: int) -> float:
     """The regret of one run."""
-    luck = np.random.default_rng(seed).random(len(x))
+    # A stream of its own: players that draw must not draw by the same luck.
+    luck = np.random.default_rng([seed, 1]).random(len(x))
     best = chances.max(axis=1)
     regret = 0.0
     for row in range(len(x)):

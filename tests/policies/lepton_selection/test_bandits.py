@@ -186,6 +186,39 @@ def test_learning_one_by_one_is_learning_all_at_once(kind: type[Bandit], params:
             assert np.allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("prior", [0, 20])
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+def test_lints_is_as_unsure_as_its_rewards_are_noisy(noise: float, prior: float) -> None:
+    features = {"features": {"distance": "standardised"}, "prior": prior}
+    policy, parts = made(LinTs, features), [made(LinTs, features), made(LinTs, features)]
+    assert isinstance(policy, LinTs)
+    assert policy._noise() == pytest.approx(0.25)
+    rng = np.random.default_rng(1)
+    count, seen = 1500, []
+    for number in range(count):
+        context, arm = {"distance": float(rng.uniform(100, 3000))}, int(rng.integers(3))
+        reward = float(np.clip(0.3 + 0.1 * arm + context["distance"] / 1e4 + rng.normal(0, noise), 0, 1))
+        contribution = policy.contribution(context, reward, 0.3)
+        seen.append((arm, contribution[2:4], reward))
+        for one in (policy, parts[number % 2]):
+            one.learn(arm, contribution, 1.0)
+    # The residual sum of squares and the pull of the start, row by row.
+    squares = 0.25
+    for arm in range(3):
+        weights = policy._stack[arm, 2]
+        start = np.linalg.solve(policy._first, policy._first_rewards[arm])
+        squares += float((weights - start) @ policy._first @ (weights - start))
+        squares += sum((reward - x @ weights) ** 2 for own, x, reward in seen if own == arm)
+    assert policy._noise() == pytest.approx(squares / (1 + count), rel=1e-6)
+    assert policy._noise() == pytest.approx(noise**2, rel=0.15, abs=2 / count)
+    merged = made(LinTs, features)
+    merged.restore(parts[0]._learned() + parts[1]._learned())
+    assert isinstance(merged, LinTs)
+    assert merged._noise() == pytest.approx(policy._noise(), rel=1e-6)
+    unsure = policy._unsure(policy._moments_one({"distance": 1550.0})[1])
+    assert unsure == pytest.approx(np.sqrt(policy._noise() / (count / 3)), rel=0.1)
+
+
 @pytest.mark.parametrize(("kind", "params"), ALL)
 def test_it_pickles_with_what_it_learned(kind: type[Bandit], params: Mapping[str, Any]) -> None:
     policy = made(kind, params)
