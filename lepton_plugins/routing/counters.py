@@ -47,6 +47,7 @@ class Counters:
     def __init__(self) -> None:
         self.arms: defaultdict[str, ArmCount] = defaultdict(ArmCount)
         self.shadows: defaultdict[str, ShadowCount] = defaultdict(ShadowCount)
+        self.lacking: defaultdict[str, int] = defaultdict(int)
         self.fallback_rows = 0
         self.forced_rows = 0
         self.holdout_rows = 0
@@ -65,6 +66,13 @@ class Counters:
         with self._lock:
             failures = self.arms[version].failed
             failures[code] = failures.get(code, 0) + rows
+
+    def lacked(self, column: str, rows: int) -> bool:
+        """Rows without a column that the policy reads; whether these are the first."""
+        with self._lock:
+            first = column not in self.lacking
+            self.lacking[column] += rows
+        return first
 
     def add(self, *, fallback: int = 0, forced: int = 0, holdout: int = 0) -> None:
         """Rows that didn't go where the policy would have sent them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
 from lepton_plugins.routing.opening import Models, load_policy
-from lepton_plugins.routing.policy import SelectionPolicy
+from lepton_plugins.routing.policy import HEADER, SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.shadow import Shadows
@@ -41,6 +42,7 @@ from lepton_plugins.routing.training import Training
 
 __all__ = ["Explanation", "Prediction", "Router"]
 
+logger = logging.getLogger("lepton_plugins.routing")
 
 _ONE_CELL = np.zeros(1, dtype=np.intp)
 _ONE_CELL.setflags(write=False)
@@ -78,6 +80,8 @@ class Router:
         self._decider = Decider(plan, policy)
         self._versions = self._decider.versions
         self._consults = policy.consults
+        #: What data must hold for the policy to see it; who sends no header means that.
+        self._read = frozenset(name for name in policy.features if not name.startswith(HEADER))
         self.classes = plan.classes or _known_classes(models, plan.default)
 
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
@@ -209,6 +213,10 @@ class Router:
         forced = self._decider.forced(version, may_force) if version is not None else None
         if rows == 1 and forced is None and not self._consults:
             return self._one(checked, keys, request)
+        if forced is None:
+            for name in self._read:
+                if name not in checked:
+                    self._lacks(name, rows)
         return self._many(checked, rows, keys, forced, request, apart)
 
     @property
@@ -228,6 +236,8 @@ class Router:
             column = columns.get(name)
             if column is None:
                 column = np.full(1, None)
+                if name in self._read:
+                    self._lacks(name, 1)
             logged_context[name] = column
             context[name] = plain(column[0])
         choice, held = decider.one(context, draw)
@@ -292,6 +302,17 @@ class Router:
             self.log.append(block if self._view is None else self._view(block))
         return Prediction(answer.values, block, self.classes)
 
+    def _lacks(self, name: str, rows: int) -> None:
+        """Count rows of data without a column that the policy reads; the first time is told."""
+        if self.counters.lacked(name, rows):
+            logger.warning(
+                "the data has no column %r, which policy %s reads: its rows are decided as if the value were missing "
+                "(the default is version %s). Send it with the models' inputs. Told once, counted always.",
+                name,
+                self.plan.policy.kind,
+                self.plan.default,
+            )
+
     def _consulted(self, decided: Decided, columns: Columns, rows: int) -> Answer:
         """The answers that the policy makes of several arms'; `decided` becomes what that amounts to."""
         free = decided.free
@@ -351,8 +372,11 @@ class Router:
 
     @property
     def missing(self) -> Mapping[str, int]:
-        """Rows in which something that the policy looks for was missing, by its name."""
-        return self._decider.policy.missing
+        """Rows in which something that the policy looks for was missing, by its name: a rule's, a whole column's."""
+        found = dict(self._decider.policy.missing)
+        for name, rows in dict(self.counters.lacking).items():
+            found[name] = found.get(name, 0) + rows
+        return found
 
     # --- deciding without a model ----------------------------------------------------------
 

@@ -74,6 +74,24 @@ def test_one_row_and_a_batch_agree(by_carrier):
         )
 
 
+@pytest.mark.parametrize("many", [1, 5])
+def test_a_column_of_the_policy_that_is_not_there_is_told_once_and_counted(by_carrier, caplog, many):
+    for _ in range(2):
+        by_carrier.predict(columns(rows_of(many)))
+    told = [record.getMessage() for record in caplog.records if "'carrier'" in record.getMessage()]
+    assert len(told) == 1
+    assert "has no column 'carrier'" in told[0]
+    assert "the default is version 1" in told[0]
+    assert by_carrier.missing == {"carrier": 2 * many}
+
+
+def test_a_missing_value_is_no_missing_column(by_carrier, caplog):
+    by_carrier.predict(columns(rows_of(2), carrier=np.array([None, None], dtype=object)))
+    by_carrier.predict(columns(rows_of(2)), version="2")
+    assert not caplog.records
+    assert by_carrier.missing == {}
+
+
 @pytest.mark.parametrize("kind", ["frame", "dict", "lists", "nullable"])
 def test_data_comes_as_frame_dict_or_lists(by_carrier, positive, kind):
     rows = rows_of(5)
