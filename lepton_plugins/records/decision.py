@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lepton_plugins.records.record import Record, VersionNumber
+from lepton_plugins.records.record import Record
 
 
 class Decision(Record):
@@ -13,6 +13,7 @@ class Decision(Record):
     `id` is `<request>/<row>`. `draw` is the 64-bit number that the choice was made with: with the
     context and the plan it replays the choice exactly. `propensity` lists each arm's probability of
     being chosen, in the plan's order of arms. Forced and fallback rows don't train a policy.
+    Versions are text as the plan has them: no number is brought to text for each row.
     """
 
     id: str
@@ -22,8 +23,8 @@ class Decision(Record):
     """Keyed hash of the unit's key (the sticky key), never the key itself."""
     context: dict[str, Any] = {}
     segment: str | None = None
-    chosen: VersionNumber
-    served: VersionNumber
+    chosen: str
+    served: str
     propensity: tuple[float, ...]
     draw: int
     state: str | None = None
@@ -32,7 +33,7 @@ class Decision(Record):
     forced: bool = False
     fallback: str | None = None
     """Why another arm answered than the chosen one: an error's code."""
-    shadows: tuple[VersionNumber, ...] = ()
+    shadows: tuple[str, ...] = ()
     consulted: bool = False
     """Made from several versions' answers (ensemble, cascade): the propensity holds given these answers, and
     supports no estimate of what another plan would have done."""
