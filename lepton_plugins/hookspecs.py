@@ -148,6 +148,8 @@ def lepton_targets() -> Sequence[TargetOffer]:
 
     .. versionadded:: 0.1
 
+    One that can also put it where it serves names its deployer (lepton_plugins.deployer) in the same record.
+
     A complete plugin::
 
         from lepton_plugins import hookimpl

@@ -1,4 +1,4 @@
-"""What Lepton offers for BentoML: the target."""
+"""What Lepton offers for BentoML: the target, and what deploys it."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ def lepton_targets() -> list[TargetOffer]:
             name="bentoml",
             summary="A BentoML project whose service mounts the data plane",
             target="lepton_bentoml.target:BentomlTarget",
+            deployer="lepton_bentoml.deployer:BentomlDeployer",
         )
     ]

@@ -1,4 +1,4 @@
-"""What Lepton offers for KServe: the target."""
+"""What Lepton offers for KServe: the target, and what deploys it."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ def lepton_targets() -> list[TargetOffer]:
             name="kserve",
             summary="An InferenceService whose predictor is the router, with its image and a kustomization",
             target="lepton_kserve.target:KserveTarget",
+            deployer="lepton_kserve.deployer:KserveDeployer",
         )
     ]

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 from mlflow.exceptions import MlflowException
@@ -15,11 +13,8 @@ from mlflow.protos import databricks_pb2 as codes
 
 from lepton_mlflow.quiet import quiet
 from lepton_mlflow.target import DEPLOYMENT
-from lepton_plugins.errors import DeploymentFailed, InvalidInput, LeptonError, NotARouter
+from lepton_plugins.errors import InvalidInput, LeptonError, NotARouter
 from lepton_plugins.routing.directory import PLAN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _IN_FORCE = re.compile(r"models:/([^/@]+)(?:/plan)?/?")
 
@@ -71,47 +66,6 @@ def deployment_of(model_uri: str, folder: Path, revision: str | None = None) -> 
 
         return ModelRegistry().pull(named[1], folder / "deployment", revision=revision)
     return _embedded(model_uri, folder)
-
-
-def predicted(
-    name: str, url: str, inputs: Any, *, model: str | None = None, ingress: str | None = None, hint: str = ""
-) -> pd.DataFrame:
-    """What the server at `url` answers to a table (or a dict of columns) over V1; DeploymentFailed.
-
-    `model` is by default `name`; `ingress` is another address at which the host of `url` is reached.
-    """
-    import json
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    import pandas as pd
-
-    table = inputs if isinstance(inputs, pd.DataFrame) else pd.DataFrame(inputs)
-    body = json.dumps({"instances": json.loads(table.to_json(orient="records", date_format="iso"))}).encode()
-    headers = {"content-type": "application/json"}
-    if ingress is not None:
-        headers["host"] = urlsplit(url).netloc
-    request = Request(f"{(ingress or url).rstrip('/')}/v1/models/{model or name}:predict", body, headers)
-    try:
-        with urlopen(request, timeout=60) as answer:
-            found = json.load(answer)["predictions"]
-    except HTTPError as error:
-        said = error.read(1000).decode("utf-8", "replace")
-        raise DeploymentFailed(name, f"{error.code}: {' '.join(said.split())[:500]}") from None
-    except OSError as error:
-        told = f" {hint}." if hint else ""
-        raise DeploymentFailed(name, f"{url} can't be reached from here ({error}).{told}") from None
-    return pd.DataFrame({"predictions": found})
-
-
-def seconds_of(text: str) -> float:
-    """`-C timeout=…` in seconds."""
-    from lepton_plugins.records.spec import parse_seconds
-
-    try:
-        return float(str(parse_seconds(text)))
-    except ValueError:
-        raise InvalidInput(f"-C timeout={text}: expected seconds, or a duration such as 10min.") from None
 
 
 def _embedded(model_uri: str, folder: Path) -> Path:

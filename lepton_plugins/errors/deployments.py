@@ -23,6 +23,18 @@ class NotARouter(LeptonError):
         )
 
 
+class CannotDeploy(LeptonError):
+    """A target that renders and doesn't deploy."""
+
+    code = "cannot_deploy"
+
+    def __init__(self, target: str, able: Sequence[str]) -> None:
+        super().__init__(
+            f"The target {target!r} renders and doesn't deploy: lepton generate --target {target}. "
+            f"Those that deploy: {', '.join(able) or 'none that is installed here'}."
+        )
+
+
 class ImageMissing(LeptonError):
     """A cluster pulls an image: one must have been built and pushed."""
 

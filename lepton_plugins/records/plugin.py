@@ -93,6 +93,9 @@ class BackendOffer(Offer):
 class TargetOffer(Offer):
     """What a deployment directory is rendered for. Target: lepton_plugins.target.Target."""
 
+    deployer: ImportString | None = None
+    """What deploys it: callable(place: str) -> lepton_plugins.deployer.Deployer. None: it is rendered only."""
+
 
 class StoreOffer(Offer):
     """Where decisions or learning state are kept, by URI scheme.

@@ -1,0 +1,158 @@
+"""Deploys the target `kserve`: a router on a cluster with KServe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lepton_kserve.cluster import Cluster, is_ready
+from lepton_plugins import __version__
+from lepton_plugins.deployer import predict_over_v1, seconds_of
+from lepton_plugins.errors import DeploymentExists, DeploymentFailed, DeploymentNotFound, ImageMissing, InvalidInput
+from lepton_plugins.routing.directory import DeploymentDirectory
+
+#: A way to the cluster's ingress where its names aren't resolved here, such as http://localhost:8080.
+INGRESS = "LEPTON_KSERVE_INGRESS"
+
+_OWN = {"timeout": "600", "wait": "true", "force": "false"}
+
+_HELP = """lepton-kserve: a plan's versions behind one router, as a KServe InferenceService.
+
+Target: lepton-kserve, or lepton-kserve:/NAMESPACE (default: that of the kubeconfig's current context).
+
+  mlflow deployments create -t lepton-kserve -m models:/flights/plan --name flights \\
+    -C image=registry.example/flights-router:1 -C upload=s3://bucket/models -C service_account=reader
+
+-C timeout=600      seconds to wait for readiness; -C wait=false: don't wait
+-C force=true       take over fields that others manage (server-side apply)
+-C KEY=VALUE        every option of `lepton generate --target kserve --help`: image (needed), upload, models, from,
+                    service_account, token_secret, cpu, memory, min_replicas, max_replicas …
+
+predict posts to the service's URL; where its name isn't resolved here, LEPTON_KSERVE_INGRESS=http://localhost:8080
+names the ingress. run-local serves the plan on this machine as the predictor's container would: -C port=8080.
+"""
+
+
+class KserveDeployer:
+    """Deployments are InferenceServices that Lepton made in one namespace: the place, or the kubeconfig's own."""
+
+    help = _HELP
+
+    def __init__(self, place: str = "") -> None:
+        self._namespace = place or None
+
+    def create(self, name: str, deployment: Callable[[], Path], options: Mapping[str, str]) -> dict[str, Any]:
+        """Apply a new InferenceService and wait until it is ready."""
+        return self._deploy(name, deployment, options, new=True)
+
+    def update(self, name: str, deployment: Callable[[], Path], options: Mapping[str, str]) -> dict[str, Any]:
+        """Apply another plan or other options to an InferenceService and wait until it is ready."""
+        return self._deploy(name, deployment, options, new=False)
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Name, namespace, url, whether it is ready, the plan's digest, the image."""
+        return _described(self._cluster().get(name))
+
+    def list(self) -> Sequence[dict[str, Any]]:
+        """The InferenceServices that Lepton made in the namespace."""
+        return [_described(item) for item in self._cluster().list()]
+
+    def delete(self, name: str, options: Mapping[str, str]) -> None:
+        """Delete an InferenceService; the ConfigMaps of its plans go with it."""
+        self._cluster(options.get("namespace")).delete(name)
+
+    def predict(self, name: str, instances: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """Over V1, which passes transformers."""
+        service = self._cluster().get(name)
+        url = (service.get("status") or {}).get("url")
+        if not url or not is_ready(service):
+            raise DeploymentFailed(name, "it isn't ready; `mlflow deployments get` shows its state.")
+        hint = f"{INGRESS} names a way to the cluster's ingress"
+        return predict_over_v1(name, str(url), instances, ingress=os.environ.get(INGRESS), hint=hint)
+
+    def run_local(self, name: str, deployment: Callable[[], Path], options: Mapping[str, str]) -> None:
+        """Serve the deployment on this machine, as the predictor's container would, until interrupted."""
+        given = dict(options)
+        port = given.pop("port", "8080")
+        if given or not port.isdigit():
+            raise InvalidInput(
+                f"run-local: found {', '.join(given) or port}, expected -C port=NUMBER or -C revision=REV."
+            )
+        from lepton_plugins.serving.run import serve
+        from lepton_plugins.serving.settings import ServingSettings, token_from
+
+        settings = ServingSettings(token=token_from(os.environ), aliases=(name,))
+        serve(deployment(), "127.0.0.1", int(port), settings=settings)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _cluster(self, namespace: str | None = None) -> Cluster:
+        return Cluster(namespace or self._namespace)
+
+    def _deploy(
+        self, name: str, deployment: Callable[[], Path], options: Mapping[str, str], *, new: bool
+    ) -> dict[str, Any]:
+        import yaml
+
+        from lepton_plugins.generate import generate
+
+        given = dict(options)
+        own = {key: given.pop(key, default) for key, default in _OWN.items()}
+        seconds, wait, force = seconds_of(own["timeout"]), _flag("wait", own["wait"]), _flag("force", own["force"])
+        if given.setdefault("name", name) != name:
+            raise InvalidInput(f"Found -C name={given['name']} and --name {name}, expected one name.")
+        cluster = self._cluster(given.get("namespace"))
+        given["namespace"] = cluster.namespace
+        where = f"namespace {cluster.namespace}"
+        there = _there(cluster, name)
+        if new and there:
+            raise DeploymentExists(name, where)
+        if not new and not there:
+            raise DeploymentNotFound(name, where, [item["metadata"]["name"] for item in cluster.list()])
+        directory = deployment()
+        if "image" not in given:
+            raise ImageMissing(DeploymentDirectory.open(directory).plan.model)
+        # The image is there: Lepton's packages needn't be written once more.
+        given.setdefault("lepton_requirement", f"lepton-plugins=={__version__}")
+        with TemporaryDirectory(prefix="lepton-") as folder:
+            rendered = Path(folder) / "rendered"
+            generate(directory, "kserve", rendered, given)
+            service, plan = (
+                yaml.safe_load((rendered / file).read_text(encoding="utf-8"))
+                for file in ("inferenceservice.yaml", "plan.yaml")
+            )
+        applied = cluster.apply(service, plan, force=force)
+        if wait:
+            applied = cluster.wait(name, int(applied["metadata"]["generation"]), seconds)
+            cluster.prune(name, keep=plan["metadata"]["name"])
+        return _described(applied)
+
+
+def _there(cluster: Cluster, name: str) -> bool:
+    try:
+        cluster.get(name)
+    except DeploymentNotFound:
+        return False
+    return True
+
+
+def _described(service: Mapping[str, Any]) -> dict[str, Any]:
+    metadata, status = service["metadata"], service.get("status") or {}
+    containers = service["spec"]["predictor"].get("containers") or [{}]
+    return {
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "ready": is_ready(service, int(metadata.get("generation") or 0)),
+        "url": status.get("url"),
+        "plan": (metadata.get("annotations") or {}).get("lepton.plan"),
+        "image": containers[0].get("image"),
+    }
+
+
+def _flag(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise InvalidInput(f"-C {name}={text}: expected true or false.")
+    return text.lower() == "true"
