@@ -74,7 +74,10 @@ def translate(error: Exception, uri: str, action: str, *, reached: bool = True) 
 def _reason(text: str) -> str:
     """The telling part of an error's text, in one line of at most 300 characters."""
     body = re.search(r"Response body: '(.*)'", text, re.DOTALL)
-    line = next(iter((body[1] if body else text).strip().splitlines()), "no reason given")
+    lines = [line.strip() for line in (body[1] if body else text).splitlines()]
+    # A heading such as "The following failures occurred …:" is followed by each file's name between #s, and the reason.
+    telling = [line for line in lines if line and not (line.endswith(":") or line.startswith("####"))]
+    line = next(iter(telling or filter(None, lines)), "no reason given")
     cause = re.search(r"Caused by (?:\w+\()?[\"']?(?:<[^>]*>: |\w+\([^)]*\): )?([^\"')]+)", line)
     if cause:
         line = cause[1].strip()

@@ -138,7 +138,7 @@ class PredictionsUnpaired(LeptonError):
             f"The predictions of version {version} can't be paired with the others': {reason}. "
             f"Evaluate all versions on the same data."
         )
-        self.version = version
+        self.version, self.reason = version, reason
 
 
 class NothingToPromote(LeptonError):

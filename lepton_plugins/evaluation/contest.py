@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import RecordMismatch
+from lepton_plugins.errors import LeptonError, PredictionsUnpaired, RegistryUnreachable
 from lepton_plugins.evaluation.comparison import LeftOut
 from lepton_plugins.evaluation.labels import class_codes
-from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
+from lepton_plugins.evaluation.paired import load_predictions
+from lepton_plugins.evaluation.predictions import Predictions
 from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 from lepton_plugins.registry import Registry
@@ -66,7 +65,9 @@ def _reports(registry: Registry, model: str) -> tuple[list[EvaluationReport], li
     for version in registry.list_versions(model):
         try:
             report = registry.get_report(model, version.version)
-        except RecordMismatch as error:
+        except RegistryUnreachable:
+            raise
+        except LeptonError as error:
             left_out.append(_left_out(version, str(error)))
             continue
         if report is None:
@@ -99,12 +100,11 @@ def _paired(registry: Registry, reports: Sequence[EvaluationReport]) -> tuple[li
     contestants: list[Contestant] = []
     left_out: list[LeftOut] = []
     for report in reports:
-        with tempfile.TemporaryDirectory(prefix="lepton-") as folder:
-            path = registry.get_report_file(report, FILE, Path(folder))
-            if path is None:
-                left_out.append(_left_out(report, "its report has no predictions"))
-                continue
-            predictions = read_predictions(path, report)
+        try:
+            predictions = load_predictions(registry, report)
+        except PredictionsUnpaired as error:
+            left_out.append(_left_out(report, error.reason))
+            continue
         if contestants:
             first = contestants[0]
             same = np.array_equal(first.predictions.row_id, predictions.row_id)

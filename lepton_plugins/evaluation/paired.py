@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import PredictionsUnpaired
+from lepton_plugins.errors import LeptonError, PredictionsUnpaired, RegistryUnreachable
 from lepton_plugins.evaluation import metrics, row_metrics
 from lepton_plugins.evaluation.labels import class_codes
 from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
@@ -116,9 +116,14 @@ class PairedPredictions:
 
 
 def load_predictions(registry: Registry, report: EvaluationReport) -> Predictions:
-    """The predictions behind a report; PredictionsUnpaired if it has none."""
+    """The predictions behind a report; PredictionsUnpaired if it has none, or none that can be read."""
     with TemporaryDirectory(prefix="lepton-") as folder:
-        path = registry.get_report_file(report, FILE, Path(folder))
+        try:
+            path = registry.get_report_file(report, FILE, Path(folder))
+        except RegistryUnreachable:
+            raise
+        except LeptonError as error:
+            raise PredictionsUnpaired(report.version, str(error).rstrip(".")) from error
         if path is None:
             raise PredictionsUnpaired(report.version, "its report has no predictions")
         try:

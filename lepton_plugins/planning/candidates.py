@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lepton_plugins.errors import RecordMismatch, TrustRequired
+from lepton_plugins.errors import LeptonError, RegistryUnreachable, TrustRequired
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
 from lepton_plugins.planning.portable import storage_address, without_paths
@@ -152,7 +152,9 @@ def admit(
     for version in versions:
         try:
             report = registry.get_report(version.model, version.version)
-        except RecordMismatch as error:
+        except RegistryUnreachable:
+            raise
+        except LeptonError as error:
             admission.reject(version.version, error.code, str(error))
             continue
         found = _unusable(version, report, trust)
