@@ -1,4 +1,4 @@
-"""The contract kit: what an author runs on their own policy, backend, store or target.
+"""The contract kit: what an author runs on their own policy, backend, store, target or deployer.
 
 Subclass a contract in a test module and name what is to be checked; pytest runs its checks, and
 `MyContract.check()` runs them without pytest:
@@ -17,6 +17,7 @@ AssertionError that says what was found and what was expected.
 
 from lepton_plugins.testing.backend import BackendContract
 from lepton_plugins.testing.contract import Contract, ContractBroken
+from lepton_plugins.testing.deployer import DeployerContract
 from lepton_plugins.testing.deployment import write_deployment
 from lepton_plugins.testing.evidence import paired_predictions
 from lepton_plugins.testing.learning import LearningContract
@@ -29,6 +30,7 @@ __all__ = [
     "BackendContract",
     "Contract",
     "ContractBroken",
+    "DeployerContract",
     "LearningContract",
     "PolicyContract",
     "StateStoreContract",

@@ -20,9 +20,10 @@ from mlflow.deployments import get_deploy_client
 from mlflow.deployments.cli import commands
 from mlflow.exceptions import MlflowException
 
+from lepton_bentoml.deployer import BentomlDeployer
 from lepton_bentoml.running import RunningBentos
 from lepton_plugins.routing.router import Router
-from lepton_plugins.testing import write_deployment
+from lepton_plugins.testing import DeployerContract, write_deployment
 
 ROWS = pd.DataFrame({"x": np.linspace(-2, 2, 20), "unit": [f"customer-{i}" for i in range(20)]})
 CLI = "from mlflow.deployments.cli import commands; commands()"
@@ -165,6 +166,14 @@ def test_an_update_that_fails_leaves_the_old_one_serving(client: Any, deployment
         client.update_deployment("line", str(deployment), config={"timeout": "0.01", "workers": "1"})
     found = client.get_deployment("line")
     assert (found["runs"], found["plan"]) == (True, made["plan"])
+
+
+@pytest.mark.long
+def test_the_deployer_keeps_the_contract(client: Any) -> None:
+    contract: Any = type("Contract", (DeployerContract,), {"deployer": BentomlDeployer})
+    contract.options = {"port": str(free_port())}
+    contract.check()
+    assert client.list_deployments() == []
 
 
 def alive(pid: int) -> bool:
