@@ -134,6 +134,20 @@ def effective_size(weights: Floats, units: NDArray[np.intp]) -> float:
     return float(sums.sum()) ** 2 / square if square else 0.0
 
 
+def expected_size(target: Floats, logged: Floats, units: NDArray[np.intp], draws: NDArray[np.uint64]) -> float:
+    """`effective_size` as it is to be expected, whichever arms came up; `target` and `logged` are (rows, arms).
+
+    Where heavy weights are rare, a log that hasn't seen them looks as if it told much: only this one knows. Rows of
+    a unit with one draw have one weight, those with different draws independent ones.
+    """
+    squares = (np.square(target) / np.where(target > 0, logged, 1.0)).sum(axis=1)
+    codes = np.unique(draws, return_inverse=True)[1].reshape(-1)
+    groups = np.unique(units * (int(codes.max()) + 1) + codes, return_inverse=True)[1].reshape(-1)
+    alike = np.bincount(groups).astype(np.float64)
+    excess = (alike * np.bincount(groups, weights=squares) - alike**2).sum()
+    return float(len(units) ** 2 / (excess + np.square(np.bincount(units).astype(np.float64)).sum()))
+
+
 def _penalty(features: Floats) -> Floats:
     penalty = RIDGE * np.eye(features.shape[1])
     penalty[0, 0] = 1e-9

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.display import plain_text
 from lepton_plugins.errors import NoRewards, ReplayImpossible
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.report import Estimate
-from lepton_plugins.replay.estimators import Influence, direct, doubly_robust, effective_size, ips, on_policy, snips
+from lepton_plugins.replay.estimators import (
+    Influence,
+    direct,
+    doubly_robust,
+    effective_size,
+    expected_size,
+    ips,
+    on_policy,
+    snips,
+)
 from lepton_plugins.replay.features import design
 from lepton_plugins.replay.logged import Logged
 from lepton_plugins.routing.deciding import Decider
@@ -60,7 +70,7 @@ class OffPolicy(Record):
     agreement: float
     """How probable the logged choices are under the new plan, on average."""
     effective_size: float
-    """How many units of equal weight would tell as much."""
+    """How many units of equal weight would tell as much, by the weights that came up or fewer by those to expect."""
     logged: Estimate | None = None
     """What was earned."""
     estimates: dict[str, Estimate] = {}
@@ -70,6 +80,9 @@ class OffPolicy(Record):
     refusal: str | None = None
     warnings: tuple[str, ...] = ()
     verdict: str
+
+    def __str__(self) -> str:
+        return plain_text(self.table())
 
     def table(self) -> RenderableType:
         """For a terminal."""
@@ -183,7 +196,9 @@ def estimated(
     coverage = float(1.0 - (target * lacks).sum(axis=1).mean())
     own = target[np.arange(len(rows)), rows.chosen]
     weights = own / np.maximum(vectors[np.arange(len(rows)), rows.chosen], _SOME)
-    size = effective_size(weights, rows.units)
+    possible = np.where(lacks, 0.0, target)
+    expected = expected_size(possible, np.maximum(vectors, _SOME), rows.units, rows.draws)
+    size = min(effective_size(weights, rows.units), expected)
     earned = on_policy(rows.rewards)
     units = int(rows.units.max()) + 1
     facts = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.display import plain_text
 from lepton_plugins.errors import ContextNotLogged
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
@@ -50,6 +51,9 @@ class Verification(Record):
     @property
     def passed(self) -> bool:
         return self.differing == 0 and self.verified > 0
+
+    def __str__(self) -> str:
+        return plain_text(self.table())
 
     def table(self) -> RenderableType:
         """For a terminal."""
