@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Generic, TypeVar
 
+from lepton_plugins.display import listing_table, plain_text
+
 T = TypeVar("T")
 
 
@@ -34,6 +36,9 @@ class Listing(list[T]):
     def rows(self) -> list[list[str]]:
         """The cells, row by row."""
         return [[column.text(item) or "" for column in self.columns] for item in self]
+
+    def __str__(self) -> str:
+        return plain_text(listing_table(self))
 
     def _repr_html_(self) -> str:
         if not self:

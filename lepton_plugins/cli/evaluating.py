@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lepton_plugins.cli.opening import open_registry
-from lepton_plugins.cli.output import Output, OutputOption, listing_table, show
+from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.planning import Model, TrustOption
 from lepton_plugins.cli.terminal import terminal
+from lepton_plugins.display import listing_table
 from lepton_plugins.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -156,6 +157,4 @@ def compare(
 
         comparison_png(comparison, picture)
         terminal.note(f"Wrote {picture}")
-    from lepton_plugins.cli.comparison_table import ComparisonTable
-
-    show(comparison, lambda: ComparisonTable(comparison), output)
+    show(comparison, comparison.table, output)

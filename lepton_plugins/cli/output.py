@@ -12,13 +12,6 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
-
-    from lepton_plugins.listing import Listing
-
-
-#: Characters that a column of words keeps, however narrow the terminal.
-_LEAST = 9
 
 
 class Output(StrEnum):
@@ -66,31 +59,3 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, soft_wrap=False)
-
-
-def listing_table(listing: Listing[Any], title: str | None = None) -> RenderableType:
-    """A listing as a table that fits 80 columns: figures right, ids folded and never cut."""
-    from rich.text import Text
-
-    if not listing:
-        return Text(listing.empty)
-    table = new_table(title)
-    for column in listing.columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.figures else "left",
-            no_wrap=column.figures,
-            overflow="ellipsis" if column.cut else "fold",
-            min_width=min(_LEAST, max(len(column.title), *(len(column.text(item) or "") for item in listing))),
-        )
-    for row in listing.rows():
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def new_table(title: str | None = None) -> Table:
-    """A table in the one style that all commands use."""
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

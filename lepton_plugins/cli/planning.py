@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lepton_plugins.cli.opening import open_registry
-from lepton_plugins.cli.output import Output, OutputOption, listing_table, plain, show
+from lepton_plugins.cli.output import Output, OutputOption, plain, show
 from lepton_plugins.cli.terminal import terminal
+from lepton_plugins.display import listing_table
 from lepton_plugins.errors import InvalidInput
 
 if TYPE_CHECKING:

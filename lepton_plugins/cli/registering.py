@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from lepton_plugins.cli.opening import open_registry
-from lepton_plugins.cli.output import Output, OutputOption, listing_table, show
+from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.terminal import terminal
+from lepton_plugins.display import listing_table
 from lepton_plugins.errors import InvalidInput
 
 _PANEL = "Registry"

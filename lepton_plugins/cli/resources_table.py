@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lepton_plugins.cli.output import new_table
+from lepton_plugins.display import new_table
 from lepton_plugins.planning.planned import gain_text
 from lepton_plugins.planning.quantity import amount
 

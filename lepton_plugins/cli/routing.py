@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lepton_plugins.cli.deploying import Source
 from lepton_plugins.cli.opening import deployment
-from lepton_plugins.cli.output import Output, OutputOption, new_table, show
+from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from lepton_plugins.routing.router import Explanation
 
 _PANEL = "Routing"
 
@@ -45,7 +40,7 @@ def explain(
     row = read_row(data)
     with deployment(source) as directory, closing(Router.load(directory)) as router:
         explanation = router.explain(row, key=key)
-    show(explanation, lambda: _explanation(explanation), output)
+    show(explanation, explanation.table, output)
 
 
 def predict(
@@ -84,7 +79,8 @@ def predict(
     parts = {str(name): int(counts[name]) for name in sorted(counts.index)}
     told = ", ".join(f"version {name}: {count:,}" for name, count in parts.items())
     result = {"to": str(to), "rows": len(answers), "served": parts}
-    show(result, lambda: f"{len(answers):,} rows → {to} ({told})", output)
+    empty = f"{data} has no rows: {to} is written without any"
+    show(result, lambda: f"{len(answers):,} rows → {to} ({told})" if len(answers) else empty, output)
 
 
 def feedback(
@@ -116,35 +112,3 @@ def feedback(
     show(receipt, lambda: told, output)
     if receipt["unknown"]:
         raise typer.Exit(1)
-
-
-def _explanation(explanation: Explanation) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    label = f" ({explanation.label})" if explanation.label else ""
-    segment = f", segment {explanation.segment}" if explanation.segment else ""
-    stack = new_table()
-    stack.add_column("stack", no_wrap=True)
-    stack.add_column("", overflow="fold")
-    for step in explanation.stack:
-        style = "bold" if step.decides else ""
-        stack.add_row(Text(step.name, style=style), Text(step.outcome, style=style))
-    arms = new_table()
-    for title, figures in (("version", False), ("score", True), ("propensity", True), ("why", False)):
-        arms.add_column(title, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
-    for candidate in explanation.candidates:
-        style = "bold" if candidate.version == explanation.chosen else ""
-        arms.add_row(
-            Text(f"{candidate.version} ({candidate.label})" if candidate.label else candidate.version, style=style),
-            Text("" if candidate.score is None else f"{candidate.score:.4g}", style=style),
-            Text(f"{candidate.propensity:.3f}", style=style),
-            Text(candidate.reason, style=style),
-        )
-    return Group(
-        Text(f"Version {explanation.chosen}{label} answers: {explanation.reason}{segment}", style="bold"),
-        "",
-        arms,
-        "",
-        stack,
-    )

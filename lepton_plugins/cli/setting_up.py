@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lepton_plugins.cli.output import Output, OutputOption, listing_table, show
+from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.terminal import terminal
+from lepton_plugins.display import listing_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -123,7 +124,7 @@ def _diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from lepton_plugins.cli.output import new_table
+    from lepton_plugins.display import new_table
 
     marks = {"ok": ("✓", "green"), "missing": ("–", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
     table = new_table()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from lepton_plugins.display import plain_text
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.report import Dataset, Estimate, Task
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 #: best: the best value of the row · tie: its difference to the best has an interval that covers zero ·
 #: worse: one that doesn't · unknown: there is no value, or no difference could be measured.
@@ -84,6 +88,15 @@ class Comparison(Record):
     def headline(self) -> ComparisonRow:
         """The metric that is compared by, on all rows."""
         return next(row for row in self.overall if row.metric == self.metric)
+
+    def __str__(self) -> str:
+        return plain_text(self.table())
+
+    def table(self) -> RenderableType:
+        """For a terminal."""
+        from lepton_plugins.evaluation.comparison_table import ComparisonTable
+
+        return ComparisonTable(self)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(version.name)}</th>" for version in self.versions)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from lepton_plugins.display import plain_text
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.records.plan import ArmResources, DeploymentPlan, Gain
 from lepton_plugins.records.record import Record
@@ -52,6 +53,9 @@ class PlannedDeployment(Record):
         """One line for a registry's list of revisions."""
         arms = ", ".join(f"{arm.version} {100 * arm.share:.3g} %" for arm in self.plan.arms)
         return f"{self.plan.policy.kind}: {arms}. {self.verdict}"
+
+    def __str__(self) -> str:
+        return plain_text(self.table())
 
     def table(self) -> RenderableType:
         """For a terminal."""
@@ -165,11 +169,6 @@ class PlannedDeployment(Record):
 
     def _lines(self) -> list[str]:
         lines = [self.verdict]
-        if self.deterministic:
-            lines.append(
-                "Its decisions won't tell what another plan would have done, since each is certain: "
-                "`around: {explore: 0.05}` gives every version some of the traffic, and lepton replay evidence."
-            )
         if len(self.segments) > _MOST_SHOWN:
             lines.append(f"{len(self.segments) - _MOST_SHOWN} smaller segments aren't shown.")
         budget = self.plan.spec.resources.budget
@@ -180,6 +179,11 @@ class PlannedDeployment(Record):
         moves = self.plan.allocation.moves
         if moves is not None:
             lines.append(f"Replicas to start that the plan in force doesn't have: {moves}.")
+        if self.deterministic:
+            lines.append(
+                "Hint: each decision of this plan is certain, so `lepton replay -f` can't tell from its log what "
+                "another plan would have earned. `around: {explore: 0.05}` in the plan file makes that possible."
+            )
         return lines
 
 

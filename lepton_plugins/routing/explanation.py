@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lepton_plugins.display import new_table, plain_text
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
 from lepton_plugins.routing.counters import ShadowCount
 from lepton_plugins.routing.deciding import EXPLORE, HOLDOUT
 from lepton_plugins.routing.policy import Candidate
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class Step(Record):
@@ -42,6 +46,41 @@ class Explanation(Record):
     propensity: tuple[float, ...]
     stack: tuple[Step, ...]
     candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        return plain_text(self.table())
+
+    def table(self) -> RenderableType:
+        """For a terminal."""
+        from rich.console import Group
+        from rich.text import Text
+
+        label = f" ({self.label})" if self.label else ""
+        segment = f", segment {self.segment}" if self.segment else ""
+        stack = new_table()
+        stack.add_column("stack", no_wrap=True)
+        stack.add_column("", overflow="fold")
+        for step in self.stack:
+            style = "bold" if step.decides else ""
+            stack.add_row(Text(step.name, style=style), Text(step.outcome, style=style))
+        arms = new_table()
+        for title, figures in (("version", False), ("score", True), ("propensity", True), ("why", False)):
+            arms.add_column(title, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+        for candidate in self.candidates:
+            style = "bold" if candidate.version == self.chosen else ""
+            arms.add_row(
+                Text(f"{candidate.version} ({candidate.label})" if candidate.label else candidate.version, style=style),
+                Text("" if candidate.score is None else f"{candidate.score:.4g}", style=style),
+                Text(f"{candidate.propensity:.3f}", style=style),
+                Text(candidate.reason, style=style),
+            )
+        return Group(
+            Text(f"Version {self.chosen}{label} answers: {self.reason}{segment}", style="bold"),
+            "",
+            arms,
+            "",
+            stack,
+        )
 
 
 def explanation(

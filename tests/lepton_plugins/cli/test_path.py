@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lepton_plugins import ModelRegistry
 from lepton_plugins.testing import write_deployment
 
 if TYPE_CHECKING:
@@ -182,6 +184,35 @@ def test_a_dry_run_shows_what_more_resources_would_be_worth(lepton: Lepton, flig
     assert "it needs --dry-run" in wrong.err
 
 
+def test_the_hint_about_certain_decisions_comes_once_and_last(
+    lepton: Lepton, promoted: Flights, tmp_path: Path
+) -> None:
+    certain = lepton("plan", "flights", "-f", promoted.plan)
+    assert "Hint: each decision of this plan is certain" in " ".join(certain.out.split())
+    assert certain.out[certain.out.index("Hint:") :].replace("\n", " ").strip().endswith("makes that possible.")
+    assert certain.out.count("explore: 0.05") == 1
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("{model: flights, policy: {kind: weighted, params: {shares: {1: 0.5, 2: 0.5}}}}")
+    assert "Hint:" not in lepton("plan", "flights", "-f", shared).out
+
+
+def test_what_is_printed_in_python_is_the_commands_table(lepton: Lepton, promoted: Flights) -> None:
+    registry = ModelRegistry(promoted.uri)
+    for value, command in (
+        (registry.compare("flights", by="carrier"), ["compare", "flights", "--slice", "carrier"]),
+        (registry.list_versions("flights"), ["list", "flights"]),
+    ):
+        shown = [line.rstrip() for line in lepton(*command).out.strip().splitlines()]
+        assert str(value).splitlines() == shown
+        assert f"{value}" == str(value)
+    planned = str(registry.plan(promoted.plan, save=False))
+    assert planned.startswith("flights: segment_best")
+    assert "PlannedDeployment(" not in planned
+    row = {"wind": 1.0, "delay": 0.2, "carrier": "UA"}
+    with closing(registry.router("flights")) as router:
+        assert str(router.explain(row)).startswith("Version 2 (v2) answers: best in UA")
+
+
 def test_pin_unpin_and_rollback(lepton: Lepton, promoted: Flights) -> None:
     pinned = lepton("pin", "flights", "v2", "--why", "incident 7")
     assert pinned.code == 0
@@ -239,6 +270,32 @@ def test_pull_explain_and_predict(lepton: Lepton, promoted: Flights, tmp_path: P
     assert frame["version"].tolist() == asked["carrier"].map({"UA": "2", "DL": "3", "9E": "1"}).tolist()
     assert (frame["proba_0"] + frame["proba_1"]).round(6).eq(1).all()
     assert frame["decision"].is_unique
+
+
+def test_predict_tells_that_the_segment_column_is_missing(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
+    data, answers = tmp_path / "nocarrier.csv", tmp_path / "answers.csv"
+    pd.read_csv(promoted.folder / "july.csv").drop(columns="carrier").to_csv(data, index=False)
+    directory = tmp_path / "deployment"
+    assert lepton("pull", "flights", "--to", directory).code == 0
+    command = [sys.executable, "-m", "lepton_plugins.cli.main", "predict", directory, "--data", data, "--to", answers]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stderr.count("has no column 'carrier'") == 1
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_predict_on_an_empty_table_writes_an_empty_one_and_says_so(
+    lepton: Lepton, promoted: Flights, tmp_path: Path, ending: str
+) -> None:
+    asked = pd.read_csv(promoted.folder / "july.csv").head(0)
+    data, answers = tmp_path / f"none.{ending}", tmp_path / f"answers.{ending}"
+    asked.to_parquet(data) if ending == "parquet" else asked.to_csv(data, index=False)
+    ran = lepton("predict", "flights", "--data", data, "--to", answers)
+    assert ran.code == 0
+    assert ran.out == f"{data} has no rows: {answers} is written without any\n"
+    frame = pd.read_parquet(answers) if ending == "parquet" else pd.read_csv(answers)
+    assert frame.columns.tolist() == ["proba_0", "proba_1", "version"]
+    assert frame.empty
+    assert json.loads(lepton("predict", "flights", "--data", data, "--to", answers, "-o", "json").out)["rows"] == 0
 
 
 def test_explain_reads_stdin(lepton: Lepton, promoted: Flights, monkeypatch: pytest.MonkeyPatch) -> None:

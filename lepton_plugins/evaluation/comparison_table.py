@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from lepton_plugins.cli.output import new_table
+from lepton_plugins.display import new_table
 from lepton_plugins.evaluation.comparison import Comparison, ComparisonRow, Entry, interval_text
 
 _MARKS = {"best": "★", "tie": "≈", "worse": " ", "unknown": " "}
