@@ -76,9 +76,12 @@ class LinUcb(LinearBandit):
         if len(unsure):
             context = {name: column[unsure] for name, column in batch.context.items()}
             exact = greedy(self._bounds(*self._moments(self._encoded(context, len(unsure)))))
-            own, inverse = np.unique(exact, axis=0, return_inverse=True)
-            vectors = np.vstack([vectors, self._whole(own)])
-            cells[unsure] = len(self._live) + inverse.reshape(-1)
+            cells[unsure] = exact.argmax(axis=1)
+            ties = exact.max(axis=1) < 1.0
+            if ties.any():
+                own, inverse = np.unique(exact[ties], axis=0, return_inverse=True)
+                vectors = np.vstack([vectors, self._whole(own)])
+                cells[unsure[ties]] = len(self._live) + inverse.reshape(-1)
         return self._drawn(cells, vectors, batch.draws)
 
     def _drawn(self, cells: NDArray[np.intp], vectors: Floats, draws: NDArray[np.uint64]) -> Choice:
