@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from lepton_mlflow.backend_formats import BARE, StoredFormat
 from lepton_mlflow.backend_results import Result, interpret
-from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid
+from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.mlmodel import MlModel
+from lepton_plugins.routing.streaming import Cancellation
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -131,6 +132,7 @@ class PyfuncModel:
         self._model = model
         self.signature = signature
         self.classes: tuple[str, ...] = _inner_classes(model)
+        self._streamable = bool(model.metadata.flavors.get("python_function", {}).get("streamable"))
 
     def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
         data, rows = model_data(columns, self.signature)
@@ -149,6 +151,16 @@ class PyfuncModel:
         if numbers is None:
             raise OutputUnavailable(None, output, "labels" if result.proba is None else "probabilities")
         return outputs.as_value(numbers, rows)
+
+    def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
+        """What the model's `predict_stream` yields. It ends with the part at which it is cancelled."""
+        if not self._streamable:
+            raise StreamingUnavailable("This version, which has no predict_stream,")
+        if request is not None:
+            raise StreamingUnavailable("This version", "chat completions")
+        data, _ = model_data(columns, self.signature)
+        parts: Iterator[Any] = self._model.predict_stream(data)
+        return parts
 
     def _proba(self, result: Result, rows: int) -> NDArray[np.float64]:
         raw = result.proba

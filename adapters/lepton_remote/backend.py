@@ -12,7 +12,7 @@ from lepton_remote.peer import open_peer
 
 
 class RemoteBackend:
-    """Loads no code and no weights: `remote.json` names a server of the Open Inference Protocol."""
+    """Loads no code and no weights: `remote.json` names a server of the Open Inference Protocol, or of OpenAI's."""
 
     name = "remote"
 
@@ -32,11 +32,12 @@ class RemoteBackend:
     def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
         """The peer isn't asked before the first call: a router starts while one of its peers is away."""
         from lepton_remote.model import RemoteModel
+        from lepton_remote.openai_peer import ChatModel
 
         endpoint = read_endpoint(path)
         if endpoint is None:
             raise ModelFilesInvalid(path, f"it holds no {FILE}")
-        return RemoteModel(endpoint)
+        return ChatModel(endpoint) if endpoint.protocol == "openai" else RemoteModel(endpoint)
 
 
 def describe(url: str, model: str, to: Path | str, *, version: str | None = None, **settings: object) -> Path:
@@ -44,8 +45,11 @@ def describe(url: str, model: str, to: Path | str, *, version: str | None = None
 
     `settings` are further fields of `Endpoint`. PeerUnavailable.
     """
+    from lepton_remote.openai_peer import OpenAiPeer
+
     unasked = {"url": url, "model": model, "version": version, "metadata": {"name": model}, **settings}
-    peer = open_peer(Endpoint.model_validate(unasked))
+    endpoint = Endpoint.model_validate(unasked)
+    peer = OpenAiPeer(endpoint) if endpoint.protocol == "openai" else open_peer(endpoint)
     try:
         metadata = peer.metadata()
     finally:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
 from urllib.parse import urlsplit
 
+from lepton_plugins.routing.streaming import Cancellation
 from lepton_remote.peer import PeerTimedOut, PeerUnavailable
 
 Headers = dict[str, str]
@@ -46,6 +50,26 @@ class Connections:
             return self._ask(self._connect(), method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise self._told(error) from None
+
+    @contextmanager
+    def streaming(
+        self, path: str, body: bytes, headers: Headers, cancelled: Cancellation
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a POST, to be read as it comes, on a connection of its own; its time-out is between two reads.
+
+        PeerUnavailable, PeerTimedOut, while it is read, too.
+        """
+        connection = self._connect()
+        try:
+            connection.connect()
+            cancelled.watch(partial(connection.sock.shutdown, socket.SHUT_RDWR))
+            connection.request("POST", path, body, headers)
+            with connection.getresponse() as response:
+                yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise self._told(error) from None
+        finally:
+            connection.close()
 
     def close(self) -> None:
         with self._lock:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field as PydanticField
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 
-from lepton_plugins.canonical import canonical_json
-from lepton_plugins.errors import ModelFilesInvalid
+from lepton_plugins.canonical import canonical_json, digest_bytes
+from lepton_plugins.errors import DigestMismatch, ModelFilesInvalid
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.record import Record
@@ -43,11 +43,14 @@ class Endpoint(Record):
     """Where a version is and what it was when it was registered. Times in seconds.
 
     `url` is http://, https://, or for gRPC grpc:// or grpcs://. `outputs` names the output for a kind, where
-    the server's names don't say it. `token_file` holds a bearer token on the machine that serves.
+    the server's names don't say it. With the protocol `openai` it is asked for chat completions; its model's name
+    may hold slashes, and `timeout` is between two parts of an answer. `token_file` holds a bearer token on the
+    machine that serves.
     """
 
     url: str = PydanticField(pattern=r"^(https?|grpcs?)://[^/?#@\s]+/?$")
-    model: str = PydanticField(pattern=r"^[^/?#%\s]+$")
+    protocol: Literal["v2", "openai"] = "v2"
+    model: str = PydanticField(pattern=r"^[^?#%\s]+$")
     version: str | None = PydanticField(default=None, pattern=r"^[^/?#%\s]+$")
     timeout: float = PydanticField(default=5.0, gt=0)
     connections: int = PydanticField(default=16, gt=0)
@@ -65,9 +68,19 @@ class Endpoint(Record):
                 raise ValueError(f"{tensor.name!r} has the datatype {tensor.datatype!r}")
         return metadata
 
+    @model_validator(mode="after")
+    def _fits_protocol(self) -> Endpoint:
+        if self.protocol == "openai" and not self.url.startswith("http"):
+            raise ValueError(f"the protocol openai goes over http:// or https://; found {self.url}")
+        if self.protocol == "v2" and "/" in self.model:
+            raise ValueError(f"a model's name has no slash; found {self.model!r}")
+        return self
+
     @property
     def signature(self) -> Signature | None:
         """Inputs of one value a row are columns; None where the server tells no inputs."""
+        if self.protocol == "openai":
+            return Signature(inputs=(Field(name="messages", dtype="object"),))
         if not self.metadata.inputs:
             return None
         columns = all(item.shape[1:] in ((), (1,)) for item in self.metadata.inputs)
@@ -80,6 +93,11 @@ class Endpoint(Record):
         )
         return Signature(layout="columns" if columns else "tensors", inputs=inputs, outputs=outputs)
 
+    def check(self, found: Metadata) -> None:
+        """Whether the server says what it said when the version was registered; DigestMismatch."""
+        if found != self.metadata:
+            raise DigestMismatch(f"What {self.url} says of {self.model!r}", _digest(found), _digest(self.metadata))
+
     def write(self, folder: Path) -> Path:
         """Write it as a version's files."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +105,10 @@ class Endpoint(Record):
         # MLflow's registry takes it as a model of a flavour that is ours.
         (folder / MLMODEL).write_text(f"flavors:\n  remote:\n    data: {FILE}\n", encoding="utf-8")
         return folder
+
+
+def _digest(metadata: Metadata) -> str:
+    return digest_bytes(canonical_json(metadata.model_dump(mode="json")))
 
 
 def _dtype(tensor: TensorMetadata) -> str:

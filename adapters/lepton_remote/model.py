@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.canonical import canonical_json, digest_bytes
-from lepton_plugins.errors import DigestMismatch, OutputUnavailable
+from lepton_plugins.errors import OutputUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.inputs import numpy_dtype
-from lepton_remote.endpoint import Endpoint, Metadata, TensorMetadata
+from lepton_remote.endpoint import Endpoint, TensorMetadata
 from lepton_remote.peer import Peer, PeerAnswerInvalid, open_peer
 
 _READERS = {
@@ -65,13 +64,7 @@ class RemoteModel:
     def _check(self) -> None:
         with self._lock:
             if not self._checked:
-                found = self._peer.metadata()
-                if found != self._endpoint.metadata:
-                    raise DigestMismatch(
-                        f"What {self._endpoint.url} says of {self._endpoint.model!r}",
-                        _digest(found),
-                        _digest(self._endpoint.metadata),
-                    )
+                self._endpoint.check(self._peer.metadata())
                 self._checked = True
 
     def _tensor(self, name: str, column: NDArray[Any]) -> NDArray[Any]:
@@ -103,7 +96,3 @@ def _fits(item: TensorMetadata, kind: OutputKind) -> bool:
     if item.name in _READERS:
         return False
     return item.datatype.startswith("FP") != (kind == "label")
-
-
-def _digest(metadata: Metadata) -> str:
-    return digest_bytes(canonical_json(metadata.model_dump(mode="json")))

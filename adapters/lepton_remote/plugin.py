@@ -11,7 +11,7 @@ def lepton_backends() -> list[BackendOffer]:
     return [
         BackendOffer(
             name="remote",
-            summary="A model that another server runs, over the Open Inference Protocol (HTTP or gRPC)",
+            summary="A model that another server runs, over the Open Inference Protocol (HTTP, gRPC) or OpenAI's",
             target="lepton_remote.backend:RemoteBackend",
             priority=200,
         )

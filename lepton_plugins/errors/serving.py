@@ -98,6 +98,25 @@ class MediaTypeUnsupported(RequestInvalid):
         super().__init__(f"Found the content type or encoding {found!r}", expected=expected)
 
 
+class StreamingUnavailable(RequestInvalid):
+    """An answer in parts was asked of what gives whole ones only."""
+
+    code = "streaming_unavailable"
+
+    def __init__(self, who: str, what: str = "answers in parts") -> None:
+        super().__init__(f"{who} gives no {what}", expected="a request to /v2/models/NAME/infer or /invocations")
+
+
+class StreamTooSlow(LeptonError):
+    """An answer in parts whose next part didn't come."""
+
+    code = "stream_too_slow"
+    http_status = 504
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The next part of the answer didn't come within {seconds:g} s.")
+
+
 class RouteNotFound(LeptonError):
     """No route of this path."""
 

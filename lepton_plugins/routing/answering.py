@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -18,6 +18,7 @@ from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.policy import Consulted, SelectionPolicy
+from lepton_plugins.routing.streaming import Cancellation, begun
 from lepton_plugins.routing.time_limit import TimeLimit
 
 logger = logging.getLogger("lepton_plugins.routing")
@@ -122,6 +123,30 @@ class Answerer:
         self._counters.add(fallback=int((made.failed >= 0).sum()) - (0 if broken is None else int(broken.sum())))
         return Answer(values, served, causes if failed else None), made
 
+    def stream(
+        self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
+    ) -> tuple[Iterator[Any], int, str | None]:
+        """One row's answer in parts, the arm that gives it, and the cause where that isn't `arm`.
+
+        Another arm is asked only as long as no part has come.
+        """
+        first: Exception | None = None
+        for other in dict.fromkeys((arm, self._fallback, self._default)):
+            try:
+                parts = begun(self._parts(other, columns, request, cancelled))
+                if parts is None:
+                    raise OutputInvalid(self._arms[other].version, "no part of an answer", "at least one")
+            except Exception as error:
+                if cancelled.done:
+                    raise
+                first = first or error
+                continue
+            if first is not None:
+                self._counters.add(fallback=1)
+            return parts, other, None if first is None else error_code(first)
+        assert first is not None
+        raise self._nobody(self._default, first)
+
     @property
     def left_out(self) -> tuple[str, ...]:
         """The versions that aren't asked now, because they failed too often."""
@@ -159,11 +184,7 @@ class Answerer:
         except Exception as error:
             if apart and rows > 1:
                 return self._one_by_one(arm, index, columns, rows)
-            self._counters.failed(runner.version, error_code(error), rows)
-            if not isinstance(error, RequestInvalid):
-                logger.warning("version %s failed to answer", runner.version, exc_info=True)
-                if breaker is not None:
-                    breaker.failed()
+            self._failed(runner.version, breaker, error, rows)
             return _Part(arm, index, None, None, error)
         self._counters.ran(runner.version, rows, perf_counter() - start)
         if breaker is not None:
@@ -204,14 +225,44 @@ class Answerer:
                 raise tried[-1].error  # type: ignore[misc]
         if not tried and isinstance(part.error, OutputInvalid):
             raise part.error
-        last = tried[-1].arm if tried else part.arm
-        if isinstance(part.error, RequestInvalid):
-            raise part.error
+        assert part.error is not None
+        raise self._nobody(tried[-1].arm if tried else part.arm, part.error)
+
+    def _nobody(self, last: int, error: Exception) -> Exception:
+        """What the caller is told where no version answered."""
+        if isinstance(error, RequestInvalid):
+            return error
         reference = uuid4().hex[:12]
-        logger.error("no version answered (%s): %s", reference, part.error, exc_info=part.error)
-        raise ModelFailed(
-            self._arms[last].version, "answer", f"the server's log has the reason under {reference}"
-        ) from None
+        logger.error("no version answered (%s): %s", reference, error, exc_info=error)
+        failed = ModelFailed(self._arms[last].version, "answer", f"the server's log has the reason under {reference}")
+        failed.__suppress_context__ = True
+        return failed
+
+    def _parts(
+        self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
+    ) -> Iterator[Any]:
+        """An arm's parts; the breaker and the counters learn how they ended."""
+        runner, breaker = self._arms[arm], self._breakers[arm]
+        if breaker is not None and not breaker.admits():
+            self._counters.failed(runner.version, ArmEjected.code, 1)
+            raise ArmEjected(runner.version)
+        start = perf_counter()
+        try:
+            yield from runner.stream(columns, request, cancelled)
+        except Exception as error:
+            if not cancelled.done:
+                self._failed(runner.version, breaker, error, 1)
+            raise
+        self._counters.ran(runner.version, 1, perf_counter() - start)
+        if breaker is not None:
+            breaker.succeeded()
+
+    def _failed(self, version: str, breaker: CircuitBreaker | None, error: Exception, rows: int) -> None:
+        self._counters.failed(version, error_code(error), rows)
+        if not isinstance(error, RequestInvalid):
+            logger.warning("version %s failed to answer", version, exc_info=True)
+            if breaker is not None:
+                breaker.failed()
 
     def _repaired(self, parts: list[_Part], arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
         served = arms.copy()

@@ -32,6 +32,11 @@ class LoadedModel(Protocol):
 
     One that waits for another host also has `connections`, the number of calls that may wait there at once:
     then no event loop's thread calls it.
+
+    One that can answer in parts also has `stream(columns, request, cancelled)`, an iterator over the parts of one
+    row's answer. Without `request` they are texts or what JSON can hold. With it, the body of an OpenAI chat
+    completion, they are bytes to pass on: server-sent events, or the whole answer where it doesn't ask for a stream.
+    `cancelled` is a `routing.streaming.Cancellation`. Where it can't: StreamingUnavailable.
     """
 
     signature: Signature | None

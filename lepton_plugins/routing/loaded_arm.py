@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 from asyncio import _get_running_loop
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import ClassesDiffer, OutputUnavailable
+from lepton_plugins.errors import ClassesDiffer, OutputUnavailable, StreamingUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
 from lepton_plugins.routing.micro_batch import MicroBatches
+from lepton_plugins.routing.streaming import Cancellation
 
 #: Spellings of the same two classes.
 _BOOLEANS = {"True": "1", "False": "0", "true": "1", "false": "0"}
@@ -29,6 +30,8 @@ class RunningArm(Protocol):
     version: str
 
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]: ...
+
+    def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]: ...
 
 
 class LoadedArm:
@@ -77,6 +80,13 @@ class LoadedArm:
             return self._answer(columns, rows)  # An event loop's thread never waits for others.
         return self._batches.predict(columns, rows)
 
+    def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
+        """The answer for one row in parts, as the model gives them."""
+        if not streams(self.model):
+            raise StreamingUnavailable(f"Version {self.version}")
+        parts: Iterator[Any] = self.model.stream(self._inputs(columns), request, cancelled)  # type: ignore[attr-defined]
+        return parts
+
     def _answer(self, columns: Columns, rows: int) -> NDArray[Any]:
         values = self.model.predict(self._inputs(columns), self.output)
         if self.model.classes is not self._own:
@@ -117,6 +127,11 @@ def connections_of(model: LoadedModel) -> int | None:
     """How many calls of a model may wait for another host at once; None where it computes here."""
     connections: int | None = getattr(model, "connections", None)
     return connections
+
+
+def streams(model: LoadedModel) -> bool:
+    """Whether a model may answer in parts."""
+    return hasattr(model, "stream")
 
 
 def _filled_tensor(own: Signature | None, model: Signature | None) -> Field | None:

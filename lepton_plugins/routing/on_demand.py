@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -14,6 +14,7 @@ from lepton_plugins.errors import LeptonError, ModelFailed
 from lepton_plugins.records.plan import Arm
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.loaded_arm import LoadedArm
+from lepton_plugins.routing.streaming import Cancellation
 
 #: Seconds until a version that couldn't be loaded is tried again: checking its files each time would take long.
 _RETRY = 30.0
@@ -38,6 +39,14 @@ class ArmOnDemand:
         loaded = self._shelf.take(self)
         try:
             return loaded.predict(columns, rows)
+        finally:
+            self._shelf.put_back(self)
+
+    def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
+        """One row's answer in parts; the version stays loaded until the last."""
+        loaded = self._shelf.take(self)
+        try:
+            yield from loaded.stream(columns, request, cancelled)
         finally:
             self._shelf.put_back(self)
 

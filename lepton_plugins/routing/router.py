@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
+from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid, StreamingUnavailable
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import Arm, DeploymentPlan
@@ -28,7 +28,7 @@ from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
-from lepton_plugins.routing.loaded_arm import LoadedArm, RunningArm, connections_of, take
+from lepton_plugins.routing.loaded_arm import LoadedArm, RunningArm, connections_of, streams, take
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
@@ -38,6 +38,7 @@ from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.shadow import Shadows
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
+from lepton_plugins.routing.streaming import Cancellation, Stream
 from lepton_plugins.routing.training import Training
 
 __all__ = ["Explanation", "Prediction", "Router"]
@@ -46,6 +47,8 @@ logger = logging.getLogger("lepton_plugins.routing")
 
 _ONE_CELL = np.zeros(1, dtype=np.intp)
 _ONE_CELL.setflags(write=False)
+#: A row whose answer came in parts has none here.
+_NO_VALUE = np.empty(1, dtype=object)
 
 
 class Router:
@@ -107,6 +110,8 @@ class Router:
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
         #: Whether a call may wait for another host: none for an event loop's thread.
         self.waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
+        #: Whether an arm may answer in parts.
+        self.streams = self.shelf is not None or any(streams(model) for model in models.values())
         self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
         #: Shared by the blocks of one row: a served arm as an array.
         self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]
@@ -265,10 +270,7 @@ class Router:
             decider.policy.state,
             self.plan.model,
         )
-        if self._training is not None:
-            self._training.ledger.remember(block, values)
-        if self.log is not None:
-            self.log.append(block if self._view is None else self._view(block))
+        self._keep(block, values)
         return Prediction(values, block, self.classes)
 
     def _many(
@@ -280,27 +282,69 @@ class Router:
         request: str,
         apart: bool = False,
     ) -> Prediction:
-        decider = self._decider
-        if forced is not None:
-            decided, context = decider.forced_rows(forced, columns, rows, keys, request)
-            self.counters.add(forced=rows)
-        elif self.plan.per == "request":
-            decided, context = decider.whole(columns, rows, keys, request)
-        else:
-            decided, context = decider.rows(columns, rows, keys, request)
+        decided, context = self._decided(columns, rows, keys, forced, request)
         if self._consults and forced is None:
             answer = self._consulted(decided, columns, rows)
         else:
             answer = self._answerer.many(decided.arms, columns, rows, apart)
-        if decided.held:
-            self.counters.add(holdout=decided.held)
         shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
         block = self._block(request, decided, context, answer, forced is not None, shadowed)
+        self._keep(block, answer.values)
+        return Prediction(answer.values, block, self.classes)
+
+    def stream(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        *,
+        keys: Sequence[Any] | None = None,
+        version: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        cancelled: Cancellation | None = None,
+        may_force: bool = False,
+    ) -> Stream:
+        """One row's answer in parts, by one decision; another version answers only where no part has come yet.
+
+        `body` is an OpenAI chat completion, which the version that is chosen gets as it is. Shadows aren't asked,
+        and the plan's time limit doesn't hold: the caller has its own between two parts.
+        StreamingUnavailable where the policy asks several versions, or none that was asked can.
+        """
+        checked = self._checker.check(columns, 1)
+        forced = self._decider.forced(version, may_force) if version is not None else None
+        if self._consults and forced is None:
+            raise StreamingUnavailable(f"The policy {self.plan.policy.kind}, which asks several versions,")
+        request = REQUEST_IDS.new()
+        decided, context = self._decided(checked, 1, keys, forced, request)
+        arm = int(decided.arms[0])
+        parts, served, cause = self._answerer.stream(arm, checked, body, cancelled or Cancellation())
+        answer = Answer(_NO_VALUE, self._indices[served], None if cause is None else [cause])
+        block = self._block(request, decided, context, answer, forced is not None, False)
+        self._keep(block, None)
+        return Stream(block, parts)
+
+    def _decided(
+        self,
+        columns: Columns,
+        rows: int,
+        keys: Sequence[Any] | NDArray[Any] | None,
+        forced: int | None,
+        request: str,
+    ) -> tuple[Decided, dict[str, NDArray[Any]]]:
+        decider = self._decider
+        if forced is not None:
+            self.counters.add(forced=rows)
+            return decider.forced_rows(forced, columns, rows, keys, request)
+        decide = decider.whole if self.plan.per == "request" else decider.rows
+        decided, context = decide(columns, rows, keys, request)
+        if decided.held:
+            self.counters.add(holdout=decided.held)
+        return decided, context
+
+    def _keep(self, block: DecisionBlock, values: NDArray[Any] | None) -> None:
+        """For feedback, and in the log."""
         if self._training is not None:
-            self._training.ledger.remember(block, answer.values)
+            self._training.ledger.remember(block, values)
         if self.log is not None:
             self.log.append(block if self._view is None else self._view(block))
-        return Prediction(answer.values, block, self.classes)
 
     def _lacks(self, name: str, rows: int) -> None:
         """Count rows of data without a column that the policy reads; the first time is told."""

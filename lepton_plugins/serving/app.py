@@ -44,6 +44,7 @@ from lepton_plugins.serving.routes import ROUTES, Route
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
+from lepton_plugins.serving.streaming import AskedStream, Streams
 
 if TYPE_CHECKING:
     from lepton_plugins.serving.grpc_service import GrpcService
@@ -101,6 +102,7 @@ class ServingApp(Starlette):
         self.grpc: GrpcService | None = None
         self._access = Access(settings)
         self._lanes = Lanes(settings.call_threads, settings.limits.queued)
+        self._streams = Streams(settings.call_threads, settings.limits.part_time)
         self._exact: dict[tuple[str, str], Match] = {}
         self.short_urls: dict[bytes, Match] = {}
         """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
@@ -169,6 +171,7 @@ class ServingApp(Starlette):
             publish(self.serving, served)
             self.serving.metrics.show({})
         await asyncio.to_thread(self._lanes.close)
+        await asyncio.to_thread(self._streams.close)
         if served is not None:
             await asyncio.to_thread(served.close)
         if self.serving.log is not None:
@@ -222,7 +225,10 @@ class ServingApp(Starlette):
         self.short_urls = {
             path.encode(): match
             for (_, path), match in exact.items()
-            if match[0].predicts and match[0].permission is Permission.PUBLIC and quote(path, safe="/:") == path
+            if match[0].predicts
+            and not match[0].streams
+            and match[0].permission is Permission.PUBLIC
+            and quote(path, safe="/:") == path
         }
         self.served = served
         self.serving.reload.loaded_at = time.time()
@@ -254,10 +260,11 @@ class ServingApp(Starlette):
                 route, params = self._match(served, scope)
                 if route.predicts:
                     counts.in_flight += 1
-                answer = await self._run(served, route, params, dict(scope["headers"]), receive)
+                answer = await self._run(served, route, params, dict(scope["headers"]), receive, send)
             except Exception as error:
                 answer = error_answer(error)
-            await _send(send, answer)
+            if not answer.sent:
+                await _send(send, answer)
         finally:
             served.active -= 1
             if route is not None and route.predicts:
@@ -266,7 +273,13 @@ class ServingApp(Starlette):
             counts.count_request(served.model, answer.status, perf_counter() - start, answer.reply)
 
     async def _run(
-        self, served: Served, route: Route, params: dict[str, str], headers: dict[bytes, bytes], receive: Receive
+        self,
+        served: Served,
+        route: Route,
+        params: dict[str, str],
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
     ) -> Answer:
         """Authorise, read, answer: on the event loop where that is short, else in a thread."""
         if route.permission is not Permission.PUBLIC:
@@ -277,6 +290,10 @@ class ServingApp(Starlette):
             self._check_load()
         body = await self._body(route, headers, receive) if route.method == "POST" else b""
         call = Call(params, headers, body)
+        if route.streams:
+            asked = route.answer(served, call)
+            assert isinstance(asked, AskedStream)
+            return await self._streams.answer(served, asked, receive, send)
         # Bodies of about a size take about as long.
         kind = (route.path, len(body).bit_length())
         if not route.long or (self._lanes.is_short(kind) and not served.router.waits):
@@ -343,6 +360,7 @@ class ServingApp(Starlette):
                 asked.append(read)
                 numbers.append(number)
             else:
+                assert isinstance(read, Answer)  # None of the short requests streams.
                 answers[number] = read
         replies = served.predict_together(asked)
         for number, one_asked, reply in zip(numbers, asked, replies, strict=True):

@@ -42,6 +42,8 @@ class Answer:
     headers: Headers
     status: int = 200
     reply: Reply | None = None
+    sent: bool = False
+    """Whether it has left already, part by part."""
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

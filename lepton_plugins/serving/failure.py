@@ -18,6 +18,7 @@ from lepton_plugins.errors import (
     Overloaded,
     RequestInvalid,
     RouteNotFound,
+    StreamTooSlow,
     TokenRequired,
     VersionNotFound,
 )
@@ -36,6 +37,7 @@ PUBLIC = (
     Overloaded,
     RequestInvalid,
     RouteNotFound,
+    StreamTooSlow,
     TokenRequired,
     VersionNotFound,
 )

@@ -98,6 +98,20 @@ _SCHEMAS: dict[str, Any] = {
             "params": {"type": "object"},
         },
     },
+    "Generation": {
+        "type": "object",
+        "description": "One row: the inputs by name; `text_input` for the only one that is left.",
+        "properties": {"id": _TEXT, "text_input": _TEXT},
+    },
+    "ChatCompletion": {
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {
+            "model": _TEXT,
+            "messages": {"type": "array", "items": {"type": "object"}},
+            "stream": {"type": "boolean"},
+        },
+    },
     "Predictions": {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}},
     "Feedback": {"oneOf": [_DECISION, {"type": "array", "items": _DECISION}]},
     "Receipt": {
@@ -122,6 +136,9 @@ _SCHEMAS: dict[str, Any] = {
 _BODIES = {
     "/v2/models/{model}/infer": ("InferRequest", "InferResponse"),
     "/v2/models/{model}/versions/{version}/infer": ("InferRequest", "InferResponse"),
+    "/v2/models/{model}/generate_stream": ("Generation", "Object"),
+    "/v2/models/{model}/versions/{version}/generate_stream": ("Generation", "Object"),
+    "/v1/chat/completions": ("ChatCompletion", "Object"),
     "/v1/models/{model}:predict": ("Instances", "Predictions"),
     "/invocations": ("Invocation", "Predictions"),
     "/lepton/feedback": ("Feedback", "Receipt"),
@@ -152,7 +169,7 @@ def document(served: Served) -> dict[str, Any]:
         "info": {
             "title": f"{served.model}, served by Lepton",
             "version": __version__,
-            "description": "Open Inference Protocol V2, KServe's V1, MLflow's scoring protocol, Lepton's own routes.",
+            "description": "Open Inference Protocol V2, KServe's V1, MLflow's scoring protocol, OpenAI's, Lepton's.",
         },
         "paths": paths,
         "components": {
@@ -200,6 +217,8 @@ def _content(route: Route, answered: str) -> dict[str, Any]:
     if route.path in _PLAIN:
         return {"text/plain": {"schema": _TEXT}}
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{answered}"}}}
+    if route.streams:
+        content["text/event-stream"] = {"schema": _TEXT}
     if b"application/octet-stream" in route.media:
         content["application/octet-stream"] = {"schema": _ANY}
     return content

@@ -94,7 +94,7 @@ class InputReader:
     def __init__(self, signature: Signature, rows: int) -> None:
         self.fields = {field.name: JsonField(field) for field in signature.inputs}
         self.names = tuple(self.fields)
-        self._required = tuple(field.name for field in signature.inputs if field.required)
+        self.required = tuple(field.name for field in signature.inputs if field.required)
         self._flat = frozenset(field.name for field in signature.inputs if len(field.shape) == 1)
         self._limit = rows
 
@@ -113,7 +113,7 @@ class InputReader:
         matrix = given[name]
         if matrix.dtype.kind == "O":
             matrix = as_text(name, matrix)
-        for names in (self.names, self._required):
+        for names in (self.names, self.required):
             left = [other for other in names if other not in given]
             # At least two, so that one column under a misspelt name is not taken for it.
             if len(left) > 1 and matrix.ndim == 2 and matrix.shape[1] == len(left) and self._flat.issuperset(left):
@@ -149,7 +149,7 @@ class InputReader:
             if len(self.names) == 1:
                 return self._single(given)
             width = len(given[0]) if isinstance(given[0], list) else 0
-            names = self._required if width == len(self._required) else self.names
+            names = self.required if width == len(self.required) else self.names
         if len(set(names)) != len(names):
             raise InputInvalid(next(n for i, n in enumerate(names) if n in names[:i]), "it twice", "each input once")
         for index, row in enumerate(given):

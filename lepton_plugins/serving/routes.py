@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from lepton_plugins.serving import control, invocations, openapi, v1, v2
+from lepton_plugins.serving import control, invocations, openapi, streaming, v1, v2
 from lepton_plugins.serving.access import Permission
 from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.served import Served
+from lepton_plugins.serving.streaming import AskedStream
 
 JSON_MEDIA = (b"application/json",)
 TENSOR_MEDIA = (*JSON_MEDIA, b"application/octet-stream")
@@ -21,15 +22,16 @@ class Route:
     """A method and a path template.
 
     `long` marks those whose answer may take too long for the event loop, `predicts` those whose requests
-    are counted and limited; they only read the request.
+    are counted and limited; they only read the request. `streams`: in parts.
     """
 
     method: str
     path: str
     permission: Permission
-    answer: Callable[[Served, Call], Answer | Asked]
+    answer: Callable[[Served, Call], Answer | Asked | AskedStream]
     long: bool = False
     predicts: bool = False
+    streams: bool = False
     media: tuple[bytes, ...] = JSON_MEDIA
 
     @cached_property
@@ -39,6 +41,7 @@ class Route:
     def run(self, served: Served, call: Call) -> Answer:
         """The whole way of a request, by itself."""
         answer = self.answer(served, call)
+        assert not isinstance(answer, AskedStream)
         return (
             answer if isinstance(answer, Answer) else answer.answer(served.predict(call, answer.columns, answer.rows))
         )
@@ -54,6 +57,15 @@ ROUTES = (
     Route("GET", "/v2/models/{model}", PUBLIC, v2.model),
     Route("GET", "/v2/models/{model}/ready", PUBLIC, v2.model_ready),
     Route("POST", "/v2/models/{model}/infer", PUBLIC, v2.infer, long=True, predicts=True, media=TENSOR_MEDIA),
+    Route(
+        "POST",
+        "/v2/models/{model}/generate_stream",
+        PUBLIC,
+        streaming.generate_stream,
+        long=True,
+        predicts=True,
+        streams=True,
+    ),
     Route("GET", "/v2/models/{model}/versions/{version}", FORCE, v2.model),
     Route("GET", "/v2/models/{model}/versions/{version}/ready", FORCE, v2.model_ready),
     Route(
@@ -65,6 +77,16 @@ ROUTES = (
         predicts=True,
         media=TENSOR_MEDIA,
     ),
+    Route(
+        "POST",
+        "/v2/models/{model}/versions/{version}/generate_stream",
+        FORCE,
+        streaming.generate_stream,
+        long=True,
+        predicts=True,
+        streams=True,
+    ),
+    Route("POST", "/v1/chat/completions", PUBLIC, streaming.chat, long=True, predicts=True, streams=True),
     Route("GET", "/v1/models", PUBLIC, v1.models),
     Route("GET", "/v1/models/{model}", PUBLIC, v1.model),
     Route("POST", "/v1/models/{model}:predict", PUBLIC, v1.predict, long=True, predicts=True),

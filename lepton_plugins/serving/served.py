@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from lepton_plugins.errors import ModelNotFound, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
+from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.router import Router
+from lepton_plugins.routing.streaming import Cancellation
 from lepton_plugins.serving.call import JSON_HEADERS, Asked, Call, Headers
 from lepton_plugins.serving.counts import Key
 from lepton_plugins.serving.pointer import Hold
@@ -74,16 +77,35 @@ class Served:
 
     def predict(self, call: Call, columns: Columns, rows: int) -> Reply:
         """Route the rows, as the path and the headers ask."""
-        wanted = call.params.get("version")
-        if wanted is None and (header := call.headers.get(b"x-lepton-version")) is not None:
-            wanted = header.decode("latin-1").strip()
-        version = self.version_of(wanted) if wanted else None
+        version = self._wanted(call)
         key = call.headers.get(b"x-lepton-key")
         keys = None if key is None else [_text(key)] * rows
         columns = self._with_headers(call, columns, rows)
         # Whether the caller may force a version was checked with the route's permission.
         prediction = self.router.predict_columns(columns, rows, keys=keys, version=version, may_force=True)
         return Reply.of(prediction, self.plan.default, self.headers)
+
+    def stream(
+        self, call: Call, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
+    ) -> tuple[Reply, Iterator[Any]]:
+        """Route one row whose answer comes in parts."""
+        key = call.headers.get(b"x-lepton-key")
+        stream = self.router.stream(
+            self._with_headers(call, columns, 1),
+            keys=None if key is None else [_text(key)],
+            version=self._wanted(call),
+            body=request,
+            cancelled=cancelled,
+            may_force=True,
+        )
+        return Reply.of(Prediction(np.empty(1), stream.block, ()), self.plan.default, self.headers), stream.parts
+
+    def _wanted(self, call: Call) -> str | None:
+        """The version that the path or a header asks for."""
+        wanted = call.params.get("version")
+        if wanted is None and (header := call.headers.get(b"x-lepton-version")) is not None:
+            wanted = header.decode("latin-1").strip()
+        return self.version_of(wanted) if wanted else None
 
     def predict_together(self, asked: Sequence[Asked]) -> list[Reply | Exception]:
         """Route requests that came at the same time, each as `predict` does; those of one row each in one batch."""

@@ -25,6 +25,8 @@ class Limits(Record):
     tensors: int = Field(default=4096, gt=0)
     body_time: float = Field(default=30.0, gt=0)
     """From the first part of a request that comes in several to its last."""
+    part_time: float = Field(default=60.0, gt=0)
+    """To the first part of an answer that comes in parts, between two parts, and until a client has taken one."""
     in_flight: int = Field(default=1024, gt=0)
     """Requests being answered at once; the next is told to come back."""
     queued: int = Field(default=64, gt=0)
