@@ -97,11 +97,13 @@ class Cascade(SelectionPolicy):
         if paired.task != "classification" or any(output.ndim != 2 for output in paired.outputs):
             raise PolicyUnfit("cascade", f"a {paired.task} without probabilities", "versions that give probabilities")
         for version in params.stages:
-            if version not in arms or version not in paired.versions:
+            if version not in paired.versions:
                 raise ArmMissing(version, "policy.params.stages", arms)
+        # Stages that turned out not to be worth running are no arms any more.
+        named = [version for version in params.stages if version in arms]
         able = [version for version in paired.versions if version in arms]
-        costs = _costs(params, paired, params.stages or able)
-        stages = list(params.stages) or _worthwhile(paired, costs, able)
+        costs = _costs(params, paired, named or able)
+        stages = named or _worthwhile(paired, costs, able)
         fitted = _fitted(params, paired, costs, stages)
         return CompiledPolicy(document={"stages": fitted}, runs=tuple(stage["version"] for stage in fitted))
 

@@ -47,7 +47,7 @@ def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[fl
     """All thresholds of a cascade of k stages.
 
     `confidence` is (rows,) for each stage but the last, `utility` (rows, k), `costs` of a row at each stage. A row goes
-    on from a stage where its confidence there is below the threshold.
+    on from a stage where its confidence there is below the threshold; a stage that is always left is left out.
     """
     rows, stages = utility.shape
     cuts = [_cuts(values, _CUTS[stages]) for values in confidence]
@@ -68,7 +68,9 @@ def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[fl
             spent += costs[stage] * counted
         else:
             total += brought[(*before, slice(-1, None), *later)] - brought[(*before, slice(None), *later)]
-            spent += costs[stage] * counted[(*before, slice(-1, None), *later)]
+            # A stage at which nothing would stay isn't run.
+            runs = (choices[stage] < ALWAYS).reshape((-1, *(1 for _ in later)))
+            spent += costs[stage] * counted[(*before, slice(-1, None), *later)] * runs
     return Thresholds(choices, total / rows, spent / rows)
 
 

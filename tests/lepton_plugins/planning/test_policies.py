@@ -70,6 +70,15 @@ def test_a_cascade_keeps_quality_for_less_time(world):
     assert {item.reason.partition(":")[0] for item in found.segments} == {"stage 1 of 2", "stage 2 of 2"}
 
 
+def test_a_cascade_that_would_cost_more_than_one_version_is_said_not_to_win(world):
+    world.add("1", 0.6, latency=latency(110))
+    world.add("2", 1.0, aliases=("champion",), latency=latency(100))
+    found = planned(world, "cascade", {"stages": [1, 2], "quality": 0.999}, default="2")
+    assert found.verdict.startswith("Routing isn't expected to win: nothing better than version 2 was found")
+    assert found.plan.gain.relative_time == pytest.approx(1, abs=0.05)
+    assert {item.shares["2"] for item in found.segments} == {1.0}
+
+
 def test_a_cascades_cpu_is_what_its_stages_run_for(world):
     world.add("1", 0.6, latency=latency(1000))
     world.add("2", 1.0, latency=latency(100), aliases=("champion",))

@@ -16,7 +16,7 @@ from lepton_plugins.testing.evidence import paired_predictions
 from lepton_plugins.testing.policy import PolicyContract
 from lepton_selection.cascade import Cascade, CascadeParams
 from lepton_selection.confidence import calibrate
-from lepton_selection.thresholds import thresholds
+from lepton_selection.thresholds import ALWAYS, thresholds
 
 COLUMNS = {"carrier": ["AA", "UA", "WN"]}
 
@@ -81,7 +81,8 @@ def test_thresholds_are_those_of_trying_each(seed, stages):
     for place in list(product(*(range(len(choice)) for choice in found.choices)))[:: 1 if stages == 2 else 97]:
         left, total, spent = np.ones(rows, dtype=bool), 0.0, 0.0
         for stage in range(stages):
-            spent += costs[stage] * left.sum()
+            if stage == stages - 1 or found.choices[stage][place[stage]] < ALWAYS:  # Else it is no stage.
+                spent += costs[stage] * left.sum()
             stays = left.copy()
             if stage < stages - 1:
                 stays &= confidence[stage] >= found.choices[stage][place[stage]]
@@ -119,6 +120,28 @@ def test_three_stages_drop_one_that_only_costs():
     assert [stage["version"] for stage in made.document["stages"]] == ["1", "3"]
     assert made.runs == ("1", "3")
     assert policy.explain({})[1].reason == "no stage"
+
+
+@pytest.mark.parametrize("params", [{"stages": [1, 2]}, {}])
+def test_where_no_cascade_costs_less_the_dear_version_answers_alone(params):
+    paired = evidence(knowledge=(0.02, 4.0), costs=(3.0, 10.0))
+    policy, made = fitted(paired, quality=0.99, **params)
+    assert made.document["stages"] == [{"version": "2", "share": 1}]
+    assert policy.explain({})[0].reason == "no stage"
+    work = answered(policy, paired).work.mean(axis=0)
+    assert work == pytest.approx([0, 1])
+
+
+@given(st.integers(0, 500), st.floats(0.8, 1.0), st.floats(0.0, 2.0), st.floats(0.5, 9.0))
+@settings(max_examples=15, deadline=None)
+def test_a_quality_never_costs_more_than_one_version_that_has_it(seed, quality, knowledge, cost):
+    paired = evidence(400, seed, knowledge=(knowledge, 4.0), costs=(cost, 10.0))
+    policy, _ = fitted(paired, quality=quality, stages=[1, 2])
+    found = answered(policy, paired)
+    alone = paired.utility.mean(axis=0)
+    able = paired.costs[alone >= quality * alone.max()]
+    assert (found.work.mean(axis=0) * paired.costs).sum() <= able.min() * (1 + 1e-9)
+    assert (found.better + paired.values[:, 0]).mean() >= quality * alone.max() - 1e-9
 
 
 def test_a_batch_answers_as_its_rows_and_only_uncertain_rows_go_on():
