@@ -147,17 +147,26 @@ class ModelRegistry:
         task: Task | None = None,
         target: str = "",
         dataset_name: str | None = None,
+        force: bool = False,
     ) -> EvaluationReport:
         """Take over what a run of yours has already measured of a version, as its report.
 
         The figures have no intervals, since a run doesn't keep the rows that they come from. `task` is told
-        from the metrics' names where it is left out; InvalidInput where that isn't clear.
+        from the metrics' names where it is left out; InvalidInput where that isn't clear. ReportMeasured where
+        it would take the place of a report that Lepton measured, unless `force`.
         """
         from lepton_plugins.evaluation.take_over import take_over
 
         with _failures_told(model, "evaluate"):
             report = take_over(
-                self.registry, model, str(version), run_id, task=task, target=target, dataset_name=dataset_name
+                self.registry,
+                model,
+                str(version),
+                run_id,
+                task=task,
+                target=target,
+                dataset_name=dataset_name,
+                force=force,
             )
         _tell_evaluated(report)
         return report

@@ -44,13 +44,16 @@ def versions_listing(versions: Sequence[ModelVersion]) -> Listing[ModelVersion]:
 def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationReport]:
     """Reports with their leading metrics, latency and size; of a failed one, the stage that it failed at."""
     leading = _leading_metrics(reports)
+    # Why is a sentence or more: it would leave the figures no room. The command says it below the table.
+    failed: Column[EvaluationReport] = Column(
+        "failed to", lambda report: report.failure.stage if report.failure else None
+    )
     columns: list[Column[EvaluationReport]] = [
         Column("version", lambda report: f"{report.version} ({report.label})" if report.label else report.version),
-        *(Column(name, _metric_cell(name), figures=True) for name in leading),
+        *(Column(name, _metric_cell(name, name == leading[0]), figures=True) for name in leading),
         Column("p50", lambda report: _milliseconds(report.latency[0].p50_ms) if report.latency else None, figures=True),
         Column("size", lambda report: size(report.resources.artifact_bytes), figures=True),
-        # Why is a sentence or more: it would leave the figures no room. The command says it below the table.
-        Column("failed to", lambda report: report.failure.stage if report.failure else None),
+        *([] if leading else [failed]),
     ]
     return Listing(reports, columns, empty="No version has a report.")
 
@@ -98,8 +101,12 @@ def _leading_metrics(reports: Sequence[EvaluationReport]) -> list[str]:
     return ordered[:2]
 
 
-def _metric_cell(name: str) -> Callable[[EvaluationReport], str | None]:
+def _metric_cell(name: str, first: bool) -> Callable[[EvaluationReport], str | None]:
+    """The metric with its interval; in the first column, what a version failed to do instead."""
+
     def cell(report: EvaluationReport) -> str | None:
+        if first and report.failure is not None:
+            return f"failed to {report.failure.stage}"
         return interval_text(report.metrics[name]) if name in report.metrics else None
 
     return cell

@@ -13,7 +13,8 @@ _CHART = "chart.png"
 
 def verdict(report: EvaluationReport) -> str:
     """The first line: in MLflow's version list only its first words are seen."""
-    data = f"on {report.dataset.name} ({report.dataset.rows:,} rows)"
+    rows = "rows unknown" if report.taken_over else f"{report.dataset.rows:,} rows"
+    data = f"on {report.dataset.name} ({rows})"
     if report.failure is not None:
         return f"Failed to {report.failure.stage} {data}"
     name = headline(report)
@@ -43,9 +44,10 @@ def bodies(report: EvaluationReport, experiment_id: str, run_id: str, files: Col
 def _table(report: EvaluationReport) -> str:
     level = next((round(100 * estimate.level) for estimate in report.metrics.values()), 95)
     first = headline(report)
+    unknown = "unknown" if report.taken_over else ""
     names = sorted(report.metrics, key=lambda name: name != first)
     rows = [
-        (cell(metric_name(name)), number(estimate.value), interval(estimate), f"{estimate.n:,}")
+        (cell(metric_name(name)), number(estimate.value), interval(estimate), unknown or f"{estimate.n:,}")
         for name in names
         for estimate in [report.metrics[name]]
     ]

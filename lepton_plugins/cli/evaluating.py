@@ -71,11 +71,15 @@ def evaluate(
     from_run: Annotated[
         str | None, typer.Option(metavar="RUN", help="Take over what this run already measured of one version.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --from-run: also in the place of a report that Lepton measured.")
+    ] = False,
     output: OutputOption = Output.table,
 ) -> None:
     """Measure versions on labelled data: quality with intervals, by slice, and what they cost.
 
-    A report for each version is kept in the registry. A version that fails gets a report that says so.
+    A report for each version is kept in the registry. A version that fails gets a report that says so; the exit code
+    is 1 where all failed. What stands against the data only (a missing column) leaves an earlier report in place.
 
     Example: lepton evaluate flights --data june.parquet --target late --task classification --slice carrier
     """
@@ -87,9 +91,16 @@ def evaluate(
         if data is not None:
             raise InvalidInput("--from-run takes over what was measured; it can't be combined with --data.")
         report = registry.take_over(
-            name, chosen[0], from_run, task=task.value if task else None, target=target or "", dataset_name=dataset
+            name,
+            chosen[0],
+            from_run,
+            task=task.value if task else None,
+            target=target or "",
+            dataset_name=dataset,
+            force=force,
         )
         _show_reports([report], output)
+        _tell_notes([report])
         return
     if data is None or target is None or task is None:
         missing = [
@@ -125,6 +136,7 @@ def evaluate(
             terminal.warn(f"version {report.version} failed to {report.failure.stage}: {report.failure.reason}")
         elif html:
             terminal.note(f"version {report.version}: evidently.html is among the files of run {report.run_id}")
+    _tell_notes(reports)
     if slices:
         terminal.note(f"By slice: lepton compare {name} --slice {slices[0]}")
     if reports and not any(report.ok for report in reports):
@@ -136,6 +148,19 @@ def _show_reports(reports: Sequence[EvaluationReport], output: Output) -> None:
 
     listing = reports_listing(reports)
     show(reports, lambda: listing_table(listing), output)
+
+
+def _tell_notes(reports: Sequence[EvaluationReport]) -> None:
+    """What the reports note, each once for all versions that it holds for; a warning where one wasn't stored."""
+    holders: dict[str, list[str]] = {}
+    for report in reports:
+        for note in report.notes:
+            # The registry's own words name the version, which is named here.
+            holders.setdefault(note.replace(f"version {report.version} of ", ""), []).append(report.version)
+    for note, versions in holders.items():
+        who = f"version{'s' if len(versions) > 1 else ''} {', '.join(versions)}"
+        tell = terminal.warn if note.startswith("not stored") else terminal.note
+        tell(f"{'all versions' if len(versions) == len(reports) > 1 else who}: {note}")
 
 
 def compare(

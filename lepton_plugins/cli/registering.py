@@ -87,6 +87,11 @@ def purge(
         found = registry.purge(name)
     verb = "would be removed" if dry_run else "removed"
     terminal.note(f"{len(found)} things {verb}." if found else "Lepton wrote nothing here.")
+    if found:
+        terminal.note(
+            "MLflow keeps what it deletes, and metrics lepton/… on your logged models, until its administrator runs "
+            "`mlflow gc`."
+        )
     show(found, lambda: "\n".join(found), output)
 
 

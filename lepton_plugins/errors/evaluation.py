@@ -199,6 +199,19 @@ class ReportMissing(LeptonError):
         )
 
 
+class ReportMeasured(LeptonError):
+    """Figures of a run that would take the place of what Lepton measured."""
+
+    code = "report_measured"
+
+    def __init__(self, model: str, version: str, data: str) -> None:
+        super().__init__(
+            f"Version {version} of model {model!r} has a report that Lepton measured ({data}). A run's figures in its "
+            f"place would have no intervals and no predictions, and no plan could be made from them. Replace it all "
+            f"the same with --force (in Python: force=True)."
+        )
+
+
 class OutputUnavailable(LeptonError):
     """A version that can't give the kind of output asked for."""
 

@@ -86,7 +86,8 @@ def _reports(registry: Registry, model: str) -> tuple[list[EvaluationReport], li
     for report in found:
         if report not in best:
             data = report.dataset
-            reason = f"it was evaluated on other data ({data.name}, {data.rows:,} rows, {data.digest[:19]}…)"
+            rows = "rows unknown" if report.taken_over else f"{data.rows:,} rows"
+            reason = f"it was evaluated on other data ({data.name}, {rows}, {data.digest[:19]}…)"
             left_out.append(_left_out(report, reason))
     return best, left_out
 

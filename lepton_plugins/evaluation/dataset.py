@@ -6,12 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import ColumnMissing, DataEmpty, InvalidInput, OneClassOnly, TargetInvalid
+from lepton_plugins.errors import ColumnMissing, DataEmpty, InvalidInput, OneClassOnly, TargetInvalid, nearest
 from lepton_plugins.evaluation.table import read_table, table_name
 from lepton_plugins.records.report import Dataset, Task
 from lepton_plugins.routing.outputs import class_names
@@ -62,6 +62,7 @@ def read_evaluation_data(
     Rows without target (or, in a ranking, without group) are dropped; a note counts them. Raises
     PathMissing, DataUnreadable, DataEmpty, ColumnMissing, OneClassOnly or TargetInvalid.
     """
+    check_task(task)
     frame = read_table(source)
     name = name or table_name(source)
     if frame.empty and not len(frame.columns):
@@ -69,7 +70,10 @@ def read_evaluation_data(
     if target not in frame.columns:
         raise ColumnMissing(target, "target", frame.columns)
     if task == "ranking" and group is None:
-        raise InvalidInput("A ranking is scored by unit: name the column of users (or queries) with --group COL.")
+        raise InvalidInput(
+            "A ranking is scored by unit: name the column of users (or queries) with --group COL "
+            "(in Python: options=EvaluationOptions(group=COL))."
+        )
     if group is not None and group not in frame.columns:
         raise ColumnMissing(group, "group", frame.columns)
     if frame.empty:
@@ -108,6 +112,12 @@ def read_evaluation_data(
         groups=None if group is None else kept[group].to_numpy(),
         notes=notes,
     )
+
+
+def check_task(task: str) -> None:
+    """InvalidInput with the nearest name where there is no such task."""
+    if task not in get_args(Task):
+        raise InvalidInput(f"There is no task {task!r}.{nearest(task, get_args(Task))}")
 
 
 def _class_target(series: pd.Series[Any], column: str, positive: str | None) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from lepton_plugins.errors import InvalidInput
+from lepton_plugins.errors import InvalidInput, ReportMeasured
+from lepton_plugins.evaluation.dataset import check_task
+from lepton_plugins.evaluation.earlier import measured_report
 from lepton_plugins.evaluation.metrics import available
 from lepton_plugins.records.report import Dataset, Estimate, EvaluationReport, Task
 from lepton_plugins.registry import Registry
@@ -40,13 +42,20 @@ def take_over(
     task: Task | None = None,
     target: str = "",
     dataset_name: str | None = None,
+    force: bool = False,
 ) -> EvaluationReport:
     """Store a report of the metrics that run `run_id` holds, for a version of the model.
 
     Its figures have no interval and its dataset is paired with nobody's: the run doesn't tell its rows.
-    Without `task` it is the one whose metrics the run has. InvalidInput where that isn't clear.
+    Without `task` it is the one whose metrics the run has. InvalidInput where that isn't clear; ReportMeasured
+    where it would take the place of what Lepton measured itself, unless `force`.
     """
+    if task is not None:
+        check_task(task)
     known = registry.get_version(model, version)
+    earlier = None if force else measured_report(registry, known.model, known.version)
+    if earlier is not None:
+        raise ReportMeasured(known.model, known.version, f"{earlier.dataset.name}, {earlier.dataset.rows:,} rows")
     measured = registry.measured(run_id)
     metrics = {_SYNONYMS.get(name, name): value for name, value in measured.metrics.items()}
     if not metrics:

@@ -15,6 +15,7 @@ from lepton_plugins.evaluation.candidate import Candidate, Stage, failure
 from lepton_plugins.evaluation.classes import align_classes
 from lepton_plugins.evaluation.cost import artifact_bytes
 from lepton_plugins.evaluation.dataset import EvaluationData
+from lepton_plugins.evaluation.earlier import measured_report
 from lepton_plugins.evaluation.environment import environment
 from lepton_plugins.evaluation.evaluator import Evaluator
 from lepton_plugins.evaluation.features import model_inputs
@@ -34,8 +35,11 @@ from lepton_plugins.routing.backend import LoadedModel
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A refusal says nothing about the version: it doesn't take the place of an earlier report.
-_REFUSALS = frozenset({"trust_required", "package_missing", "backend_unseen"})
+#: What lies with whoever evaluates, and with the table, says nothing about the version: it doesn't take the place of
+#: an earlier report.
+_NOT_THE_VERSIONS = frozenset(
+    {"trust_required", "package_missing", "backend_unseen", "classes_differ", "inputs_missing", "input_invalid"}
+)
 
 #: Rows that are answered when memory is measured.
 _MEMORY_ROWS = 64
@@ -264,10 +268,11 @@ class Trial:
         """Store the report with its files; returns it with its run, or with a note why there is none."""
         shared = self.shared
         version = self.candidate.version
-        if self.report.failure is not None and self.report.failure.code in _REFUSALS:
-            earlier = shared.registry.get_report(version.model, version.version)
-            if earlier is not None and earlier.ok:
-                self._set("not stored: the version's earlier report stays")
+        failed = self.report.failure
+        if failed is not None and failed.code in _NOT_THE_VERSIONS:
+            earlier = measured_report(shared.registry, version.model, version.version)
+            if earlier is not None:
+                self._set(f"not stored: its earlier report stays (on {earlier.dataset.name!r})")
                 return self.report
         try:
             return shared.registry.save_report(self.report, self.files)

@@ -208,6 +208,8 @@ def test_on_a_server_what_is_the_users_is_as_it_was_byte_for_byte(start_mlflow_s
                 assert [*after[key][:-1], mine] == before[key]
             else:
                 assert after[key] == before[key], key
+        kept = [name for key in before if key.startswith("logged model") for name, *_ in after[key][-1]]
+        assert any(name.startswith("lepton/") for name in kept), "they are seen until then, and purge says so"
         left = {key: value for key, value in after.items() if key not in before}
         visible = {
             key: value

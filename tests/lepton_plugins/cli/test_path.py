@@ -93,8 +93,18 @@ def test_what_a_run_measured_is_taken_over(lepton: Lepton, flights: Flights) -> 
     run = client.create_run("0").info.run_id
     client.log_metric(run, "accuracy_score", 0.81)
     client.log_metric(run, "log_loss", 0.42)
-    ran = lepton("evaluate", "flights", "--from-run", run, "--versions", "v2", "-o", "json")
+    take_over = ["evaluate", "flights", "--from-run", run, "--versions", "v2", "-o", "json"]
+    refused = lepton(*take_over)
+    assert refused.code == 2
+    assert "has a report that Lepton measured (june, 4,000 rows)" in refused.err
+    assert len(json.loads(lepton("compare", "flights", "-o", "json").out)["versions"]) == 3
+    ran = lepton(*take_over, "--force")
     assert ran.code == 0
+    assert "nothing was measured by Lepton" in ran.err
+    description = client.get_model_version("flights", "2").description
+    assert "(rows unknown)" in description
+    assert "| unknown" in description
+    assert "| 0" not in description.replace("| 0.", "")
     (report,) = json.loads(ran.out)
     assert (report["version"], report["metrics"]["accuracy"]["value"]) == ("2", 0.81)
     assert report["metrics"]["log_loss"]["low"] is None
@@ -110,6 +120,8 @@ def test_a_version_that_fails_is_told_and_the_others_go_on(lepton: Lepton, fligh
     ran = lepton(*arguments, "--no-cost")
     assert ran.code == 0
     assert "warning: version 2 failed to" in ran.err
+    assert re.search(r"^2 +failed to predict", ran.out, re.MULTILINE)
+    assert "failed to\n" not in ran.out, "no column beside the figures"
     assert lepton(*arguments, "--versions", "2", "--no-cost").code == 1
 
 

@@ -213,6 +213,8 @@ def test_files_are_copied_once_and_loaded_once(
         ({"late": "soon"}, {"task": "regression"}, "target_invalid", "'soon'"),
         ({}, {"task": "ranking"}, "invalid_input", "--group"),
         ({}, {"versions": ["9"]}, "version_not_found", "'9'"),
+        ({}, {"task": "classify"}, "invalid_input", "no task 'classify'. Did you mean 'classification'?"),
+        ({}, {"task": "ranking"}, "invalid_input", "in Python: options=EvaluationOptions(group=COL)"),
         ({}, {"options": QUICK.model_copy(update={"evaluators": ("evidentli",)})}, "unknown_plugin", "evidently"),
         ({}, {"options": QUICK.model_copy(update={"positive": "yes"})}, "invalid_input", "'yes'"),
     ],
@@ -249,6 +251,27 @@ def test_rows_without_target_are_left_out_and_counted(
     found = predictions_of(own, report, tmp_path)
     assert found.row_id[:6].tolist() == [1, 2, 3, 4, 5, 6]
     assert found.row_id[6] == 9
+
+
+def test_what_stands_against_the_data_leaves_the_earlier_reports_in_place(
+    own: MlflowRegistry, register: Register, trained: dict[str, Path], flights: pd.DataFrame
+) -> None:
+    register(trained["linear"])
+    good = run(own, flights[[*FEATURES, "late"]])[0]
+    words = {0: "on time", 1: "late"}
+    mistakes = {
+        "classes_differ": flights[FEATURES].assign(late=flights.late.map(words)),
+        "input_invalid": flights[["x0", "late"]],
+    }
+    for code, data in mistakes.items():
+        (report,) = run(own, data)
+        assert report.failure is not None
+        assert report.failure.code == code
+        assert "not stored: its earlier report stays (on 'june')" in report.notes
+        assert own.get_report("flights", "1") == good
+    register(trained["signed"])
+    _, first = run(own, flights[["x0", "x1", "late"]])
+    assert own.get_report("flights", "2") == first, "without an earlier one the failure is the report"
 
 
 def test_a_version_that_needs_another_column_says_which(
