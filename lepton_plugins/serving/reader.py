@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,18 @@ from lepton_plugins.routing.inputs import Columns, numpy_dtype
 #: What a JSON value may be for a signature's dtype, by numpy's kind or the name of a Python type.
 _ELEMENT: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float | None, "M": str | None, "str": str | None}
 _SAID = {"b": "booleans", "i": "integers", "u": "integers", "f": "numbers", "M": "ISO 8601 dates", "str": "strings"}
+
+_KIND: dict[type, str] = {
+    bool: "the boolean",
+    str: "the string",
+    int: "the number",
+    float: "the number",
+    list: "a list",
+    type(None): "null",
+}
+_INDEX = re.compile(r"\[(\d+)\]")
+#: Characters of a value in an error.
+_SHOWN = 60
 
 
 class JsonField:
@@ -59,7 +72,12 @@ class JsonField:
                 return np.array(msgspec.convert(values, self._floats), dtype=np.float64)
             except (msgspec.ValidationError, ValueError):
                 pass
-        found = str(error) if isinstance(error, msgspec.ValidationError) else f"values that don't fit ({error})"
+        if isinstance(error, msgspec.ValidationError):
+            found = _odd_one(values, error)
+        elif isinstance(error, OverflowError):
+            found = f"a number that {self.dtype} can't hold"
+        else:
+            found = "rows of different shapes"
         raise InputInvalid(self.name, found, self.expected) from None
 
     def parsed(self, cell: str) -> Any:
@@ -210,6 +228,19 @@ def as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def boxed(values: Sequence[Any]) -> NDArray[Any]:
     """A column of Python objects, whatever they are."""
     return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _odd_one(values: Sequence[Any], error: msgspec.ValidationError) -> str:
+    """`the string 'a' in row 0`: the value that an error points to by its path, such as `$[0][2]`."""
+    path = [int(index) for index in _INDEX.findall(str(error).rpartition(" - at `$")[2])]
+    value: Any = values
+    for index in path:
+        value = value[index]
+    said = _KIND.get(type(value), "an object")
+    if isinstance(value, str | int | float):
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        said = f"{said} {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"
+    return f"{said} in row {path[0]}" if path else said
 
 
 def _nested(element: Any, depth: int) -> Any:

@@ -99,6 +99,16 @@ def test_what_does_not_fit_is_named(client, path, body, code, field):
     assert (response.json()["code"], response.json().get("field")) == (code, field)
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("a", "the string 'a'"), (True, "the boolean true"), ([1], "a list"), ({"b": 1}, "an object")],
+)
+def test_what_an_input_holds_instead_of_numbers_is_said_in_one_sentence(client, value, found):
+    body = {"dataframe_records": [NAMED, {**NAMED, "x1": value}]}
+    said = client.post("/invocations", json=body).json()["error"]
+    assert said == f"Input 'x1': found {found} in row 1; expected numbers."
+
+
 def test_pythons_nan_is_read_as_missing(client):
     body = '{"dataframe_records": [{"x0": NaN, "x1": 1.0, "x2": 1.0, "x3": 1.0}]}'
     response = client.post("/invocations", content=body, headers={"content-type": "application/json"})
