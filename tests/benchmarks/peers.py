@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,10 +77,7 @@ def peers(model: Path, home: Path, row: Sequence[float]) -> Iterator[dict[str, P
     found: dict[str, Peer] = {}
     with ExitStack() as stack:
         if importlib.util.find_spec("kserve"):
-            port = _free_port()
-            command = [sys.executable, "-c", KSERVE, str(model), str(port)]
-            body = json.dumps(v2).encode()
-            found["kserve"] = stack.enter_context(_run(command, port, "/v2/models/flights/infer", body, home))
+            found["kserve"] = stack.enter_context(kserve(model, home, json.dumps(v2).encode()))
         if importlib.util.find_spec("mlflow"):
             port = _free_port()
             command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(_mlflow_model(model, home))]
@@ -95,6 +92,12 @@ def peers(model: Path, home: Path, row: Sequence[float]) -> Iterator[dict[str, P
             body = json.dumps({"x": [list(row)]}).encode()
             found["bentoml"] = stack.enter_context(_run(command, port, "/infer", body, home, MODEL_PATH=str(model)))
         yield found
+
+
+def kserve(model: Path, home: Path, body: bytes) -> AbstractContextManager[Peer]:
+    """KServe's Python server, ready to answer this body."""
+    port = _free_port()
+    return _run([sys.executable, "-c", KSERVE, str(model), str(port)], port, "/v2/models/flights/infer", body, home)
 
 
 def _mlflow_model(model: Path, home: Path) -> Path:

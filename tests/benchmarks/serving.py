@@ -55,13 +55,15 @@ uvicorn.Server(config).run(sockets=[listener])
 
 FEATURES = 30
 
+JSON = "content-type: application/json\r\n"
+
 
 class Client:
     """Keeps `connections` requests in flight on raw sockets; counts answers and their latency."""
 
-    def __init__(self, url: str, path: str, body: bytes, connections: int) -> None:
+    def __init__(self, url: str, path: str, body: bytes, connections: int, headers: str = JSON) -> None:
         host, port = url.removeprefix("http://").split(":")
-        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n{headers}"
         self._request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
         self._sockets = []
         for _ in range(connections):
@@ -114,7 +116,7 @@ def complete(data: bytes) -> bool:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return False
-    place = data.find(b"content-length: ") + 16
+    place = data.find(b"\r\ncontent-length: ") + 18
     return len(data) >= end + 4 + int(data[place : data.index(b"\r", place)])
 
 
@@ -157,6 +159,7 @@ class Subject(NamedTuple):
     path: str
     body: bytes
     process: int | None
+    headers: str = JSON
 
 
 def ratio(ours: list[float], theirs: list[float]) -> list[float]:
@@ -169,7 +172,7 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
 
 def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Each subject in turn, `rounds` times after one round of warming up."""
-    clients = {name: Client(s.url, s.path, s.body, connections) for name, s in subjects.items()}
+    clients = {name: Client(s.url, s.path, s.body, connections, s.headers) for name, s in subjects.items()}
     rates: dict[str, list[float]] = {name: [] for name in clients}
     latencies: dict[str, list[float]] = {name: [] for name in clients}
     costs: dict[str, list[float]] = {name: [] for name in clients}
