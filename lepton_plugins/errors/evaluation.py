@@ -98,6 +98,17 @@ class OutputInvalid(LeptonError):
         super().__init__(f"Version {version} returned {found}; expected {expected}.")
 
 
+class NullUnanswered(OutputInvalid):
+    """Inputs without a value for which no version that was asked has a finite answer."""
+
+    def __init__(self, inputs: Sequence[str], row: int, versions: Sequence[str]) -> None:
+        several = len(inputs) > 1
+        names = f"Input{'s' if several else ''} {', '.join(map(repr, inputs))} {'are' if several else 'is'} null"
+        asked = f"version {versions[0]}" + (f" and the fallback {' and '.join(versions[1:])}" if versions[1:] else "")
+        found = f"{names} in row {row}; {asked} gave no finite answer."
+        LeptonError.__init__(self, f"{found} Expected a value, or a version that takes null.")
+
+
 class InputsMissing(LeptonError):
     """Inputs of a version's signature that the data lacks."""
 

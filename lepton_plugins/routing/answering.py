@@ -11,11 +11,11 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid
+from lepton_plugins.errors import LeptonError, ModelFailed, NullUnanswered, OutputInvalid, RequestInvalid
 from lepton_plugins.records.spec import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.inputs import Columns, first_null
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.streaming import Cancellation, begun
@@ -117,7 +117,7 @@ class Answerer:
         if broken is not None:
             index = np.flatnonzero(broken)
             part = failed[int(made.failed[index[0]])]
-            other, repaired = self._fall_back(part, take(columns, index), len(index))
+            other, repaired = self._fall_back(part, take(columns, index), len(index), index)
             values, served = values.copy(), served.copy()
             values[index], served[index] = repaired, other
         self._counters.add(fallback=int((made.failed >= 0).sum()) - (0 if broken is None else int(broken.sum())))
@@ -208,8 +208,13 @@ class Answerer:
         values[~broken] = np.concatenate(answers)
         return _Part(arm, index, values, broken, failed[0]) if failed else _Part(arm, index, values, None, None)
 
-    def _fall_back(self, part: _Part, columns: Columns, rows: int) -> tuple[int, NDArray[Any]]:
-        """Another arm's answer for the same rows, without a time limit: somebody has to answer."""
+    def _fall_back(
+        self, part: _Part, columns: Columns, rows: int, numbers: NDArray[np.intp] | None = None
+    ) -> tuple[int, NDArray[Any]]:
+        """Another arm's answer for the same rows, without a time limit: somebody has to answer.
+
+        `numbers` are the rows' own in the request (None: all of it).
+        """
         tried = []
         # The default last: it is never left out.
         for other in dict.fromkeys((self._fallback, self._default)):
@@ -220,6 +225,13 @@ class Answerer:
                 self._counters.add(fallback=rows)
                 return other, second.values
             tried.append(second)
+        if all(isinstance(failed.error, OutputInvalid) for failed in (part, *tried)):
+            broken = tried[-1].broken if tried else None
+            null = first_null(columns, rows, broken)
+            if null is not None:
+                row = null[0] if numbers is None else int(numbers[null[0]])
+                asked = [self._arms[failed.arm].version for failed in (part, *tried)]
+                raise NullUnanswered(null[1], row, asked)
         for told in (RequestInvalid, OutputInvalid):  # The rows' fault, not the versions'.
             if tried and isinstance(part.error, told) and all(isinstance(second.error, told) for second in tried):
                 raise tried[-1].error  # type: ignore[misc]
@@ -279,7 +291,7 @@ class Answerer:
                 good = ~part.broken
                 if good.any():
                     whole.append(_Part(part.arm, index[good], part.values[good], None, None))
-            other, values = self._fall_back(part, take(columns, failed), len(failed))
+            other, values = self._fall_back(part, take(columns, failed), len(failed), failed)
             whole.append(_Part(other, failed, values, None, None))
             served[failed] = other
             code = error_code(part.error)

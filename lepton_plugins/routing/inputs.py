@@ -126,6 +126,28 @@ def fit_column(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     raise InputInvalid(field.name, _described(values), _expected(field))
 
 
+def first_null(
+    columns: Mapping[str, NDArray[Any]], rows: int, among: NDArray[np.bool_] | None = None
+) -> tuple[int, list[str]] | None:
+    """The first row (of those that `among` (rows,) marks) with a null number, else null of any kind, and its inputs."""
+    allowed = np.ones(rows, dtype=bool) if among is None else among
+    nulls = {name: _nulls(column).reshape(rows, -1).any(axis=1) & allowed for name, column in columns.items()}
+    numbers = {name: found for name, found in nulls.items() if columns[name].dtype.kind == "f"}
+    for kind in (numbers, nulls):
+        found = np.flatnonzero(np.any(list(kind.values()), axis=0)).tolist() if kind else []
+        if found:
+            row = found[0]
+            return row, [name for name, null in kind.items() if null[row]]
+    return None
+
+
+def _nulls(column: NDArray[Any]) -> NDArray[np.bool_]:
+    if column.dtype.kind == "O":
+        return np.fromiter(map(_is_missing, column.flat), dtype=bool, count=column.size).reshape(column.shape)
+    missing: NDArray[np.bool_] = column != column  # NaN and NaT.
+    return missing
+
+
 def numpy_dtype(field: Field) -> np.dtype[Any]:
     """The dtype of a field's arrays: text and bytes are Python objects."""
     if field.dtype in ("str", "bytes", "object"):

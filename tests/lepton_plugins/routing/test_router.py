@@ -19,6 +19,7 @@ from lepton_plugins.errors import (
     InputMissing,
     InputUnknown,
     ModelFailed,
+    OutputInvalid,
     RequestInvalid,
     VersionNotFound,
 )
@@ -90,6 +91,16 @@ def test_a_missing_value_is_no_missing_column(by_carrier, caplog):
     by_carrier.predict(columns(rows_of(2)), version="2")
     assert not caplog.records
     assert by_carrier.missing == {}
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_the_null_input_is_named_and_its_row_where_nobody_has_an_answer(by_carrier, others):
+    rows = np.vstack([rows_of(others).reshape(-1, 3), [1.0, np.nan, np.nan]])
+    carriers = np.array([*["UA", "WN", "UA", "AA"][:others], "UA"], dtype=object)
+    with pytest.raises(OutputInvalid) as raised:
+        by_carrier.predict(columns(rows, carrier=carriers))
+    said = f"Inputs 'x1', 'x2' are null in row {others}; version 2 and the fallback 1 gave no finite answer."
+    assert str(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize("kind", ["frame", "dict", "lists", "nullable"])

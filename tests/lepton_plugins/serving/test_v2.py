@@ -118,6 +118,8 @@ def test_a_null_number_is_missing_not_zero(client):
     response = infer(client, inputs=inputs)
     # A linear model has no answer without it, and that is said and not made up.
     assert (response.status_code, response.json()["code"]) == (422, "output_invalid")
+    assert response.json()["error"].startswith("Input 'x0' is null in row 0; version 1")
+    assert "no finite answer" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
