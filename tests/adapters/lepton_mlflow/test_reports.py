@@ -52,7 +52,8 @@ def test_metrics_are_on_the_run_and_on_the_logged_model(registry, register, repo
     assert run.data.metrics["lepton/flights-2013/log_loss"] == 0.431
     assert run.data.metrics["lepton/flights-2013/log_loss/low"] == pytest.approx(0.421)
     assert run.info.status == "FINISHED"
-    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    source = client.get_model_version(version.model, version.version).source
+    logged = client.get_logged_model(source.removeprefix("models:/"))
     found = {metric.key: (metric.value, metric.dataset_name) for metric in logged.metrics}
     assert found["lepton/flights-2013/roc_auc"] == (0.712, "flights-2013")
     experiment = client.get_experiment_by_name(version.model)
