@@ -107,7 +107,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer, each with its own models.")] = 1,
     model_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Versions' files that stay loaded, such as 2Gi (default: all are)."),
+        typer.Option(
+            metavar="SIZE", help="Versions' files that stay loaded, such as 2Gi (default: the plan's, else all)."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
     grpc_port: Annotated[

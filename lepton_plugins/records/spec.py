@@ -270,6 +270,8 @@ class ResourceSpec(SpecRecord):
     """How many versions may run, default arm, fallback and shadows counted."""
     min_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The least part of the traffic that a version is run for; the default arm and the fallback may have less."""
+    model_memory: Annotated[Bytes, Field(gt=0)] | None = None
+    """Bytes of versions' files that stay loaded where the plan is served; others are loaded when asked for."""
     conflicts: tuple[Pair, ...] = ()
     """Pairs of versions that must not run together, such as [[1, 3]]."""
 

@@ -140,13 +140,15 @@ class Router:
         learns, by default this process: it goes on where another router of the same versions left off.
         `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
         the process's own: a router that follows another one loads only the versions that differ.
-        With `memory` versions other than the default and the fallback are loaded when they are asked for, as many
-        as have so many bytes of files; the longest unused go. Their digests are checked then.
+        With `memory`, by default the plan's `resources.model_memory`, versions other than the default and the
+        fallback are loaded when they are asked for, as many as have so many bytes of files; the longest unused go.
+        Their digests are checked then.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
         """
         opened = DeploymentDirectory.open(directory)
         plan = opened.plan
         cache = PROCESS_MODELS if models is None else models
+        memory = plan.spec.resources.model_memory if memory is None else memory
         policy = load_policy(opened)
         source = Models(opened, cache, threads)
         always = {plan.default, plan.around.fallback, *plan.around.shadow}

@@ -62,7 +62,9 @@ class ServingSettings(Record):
     workers: int = Field(default=1, gt=0)
     """Processes that answer on the same address."""
     model_memory: Annotated[int | None, BeforeValidator(parse_bytes)] = None
-    """Bytes of versions' files that stay loaded, such as 2Gi: others are loaded when asked for. None: all are."""
+    """Bytes of versions' files that stay loaded, such as 2Gi: others are loaded when asked for.
+
+    None: as the plan says (`resources.model_memory`), else all are."""
     call_threads: int = Field(default=64, gt=0)
     """Threads for calls that are too long for the event loop; those of one version are answered together."""
     poll: float = Field(default=0.5, gt=0)

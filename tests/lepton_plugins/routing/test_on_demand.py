@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from lepton_plugins.records.plan import Arm
+from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.model_cache import ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
 from lepton_plugins.routing.router import Router
@@ -55,6 +58,21 @@ def test_two_beside_the_default_stay_loaded_and_the_longest_unused_goes(five):
         assert (router.shelf.loads, router.shelf.evictions, len(cache)) == (3, 1, 3)
         assert ask(router, "AA").versions == ("1",)  # The default is always there.
     assert len(cache) == 0
+
+
+def test_the_plan_says_how_much_stays_loaded_where_nobody_else_does(five, tmp_path):
+    resources = ResourceSpec.model_validate({"model_memory": f"{3 * size(five) + 10}"})
+    spec = five.plan.spec.model_copy(update={"resources": resources})
+    (tmp_path / "models").symlink_to(five.path / "models")
+    write_plan(five.plan.model_copy(update={"spec": spec}), {}, tmp_path)
+    for memory, kept in ((None, 2), (2 * size(five) + 10, 1)):
+        with Router.load(tmp_path, models=ModelCache(), memory=memory) as router:
+            assert router.shelf is not None
+            for carrier in ("UA", "WN", "DL"):
+                ask(router, carrier)
+            assert len(router.shelf.versions) == kept
+    with pytest.raises(ValidationError, match="512Mi"):
+        ResourceSpec.model_validate({"model_memory": "much"})
 
 
 def test_a_cold_version_is_loaded_once_however_many_ask(five, monkeypatch):
