@@ -19,6 +19,7 @@ Exactly one of several promotions at the same time wins, in whatever processes t
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ from lepton_plugins.records.plan import Activation, PlanRevision
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+logger = logging.getLogger("lepton_mlflow")
 
 #: The ledger's list of activations.
 ACTIVATIONS = "activation"
@@ -172,7 +175,8 @@ class Activations:
         """Alias and description: for people; a plan whose files are out of reach is in force all the same."""
         try:
             plan, _ = self._plans.get(revision)
-        except LeptonError:
+        except LeptonError as error:
+            logger.debug("alias and description of %r stay as they are: %s", model, error)
             return
         set_champion(client, model, plan.default)
         describe_model(client, home.experiment_id, revision, plan)

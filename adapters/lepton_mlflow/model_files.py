@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from lepton_plugins.routing.mlmodel import MLMODEL, read_mlmodel
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+logger = logging.getLogger("lepton_mlflow")
 
 #: A chain of copies (`models:/a/1` → `models:/b/2` → …) longer than this is followed no further.
 _LONGEST_CHAIN = 20
@@ -98,8 +101,11 @@ class ModelFiles:
                 content = read_mlmodel(Path(folder))
             except ModelFilesInvalid:
                 content = None
-            except Exception:
-                return  # Files out of reach don't hide the version; it is asked again next time.
+            except Exception:  # Files out of reach don't hide the version; it is asked again next time.
+                logger.debug(
+                    "the files of version %s of %r are out of reach", version.version, version.name, exc_info=True
+                )
+                return
         facts = FileFacts(location=location)
         if content is not None:
             facts = FileFacts(tuple(content.flavors), content.signature, location)
@@ -116,6 +122,8 @@ def logged_model_id(client: MlflowClient, version: MlflowVersion) -> str | None:
 
     MLflow's own `ModelVersion.model_id` is empty on SQL and REST stores: the source tells.
     """
+    from mlflow.exceptions import MlflowException
+
     source = str(version.source or "")
     for _ in range(_LONGEST_CHAIN):
         if not source.startswith("models:/"):
@@ -125,6 +133,8 @@ def logged_model_id(client: MlflowClient, version: MlflowVersion) -> str | None:
             return name
         try:
             source = str(client.get_model_version(name, number).source or "")
-        except Exception:
-            return None  # The version that this one was copied from is gone.
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                logger.debug("the version %s of %r can't be read", number, name, exc_info=True)
+            return None  # The version that this one was copied from is gone, or isn't ours to see.
     return None

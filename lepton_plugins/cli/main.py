@@ -143,7 +143,8 @@ def _usage(error: Any) -> str:
 
 def _set_up_logs(debug: bool) -> None:
     """The libraries' logs and deprecation warnings are for whoever asks with --debug."""
-    logging.getLogger("lepton_plugins").setLevel(logging.DEBUG if debug else logging.NOTSET)
+    for name in ("lepton_plugins", "lepton_mlflow"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.NOTSET)
     if debug:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import re
 from pathlib import Path
 
 from lepton_mlflow.layouts.contents import is_pickle, is_skops, require
 from lepton_mlflow.layouts.layout import Layout, installed, pyfunc, requirement
+
+logger = logging.getLogger("lepton_mlflow")
 
 #: What joblib leaves in a pickle: its arrays follow in a form that `pickle.load` doesn't read.
 _JOBLIB_MARK = b"joblib.numpy_pickle"
@@ -124,6 +127,7 @@ def _trusted_types(path: Path) -> list[str] | None:
 
     try:
         found = skops.io.get_untrusted_types(file=path)
-    except Exception:
+    except Exception:  # Of what skops' many readers raise; loading will ask for trust, or tell.
+        logger.debug("the types in %s can't be listed", path, exc_info=True)
         return None
     return sorted(name for name in found if name.startswith(_TRUSTED)) or None

@@ -98,15 +98,21 @@ def test_changed_files_are_noticed_and_nothing_is_left(sqlite_uri, model_name, o
         registry.fetch(version, tmp_path)
 
 
-def test_a_version_whose_files_are_gone_is_listed_all_the_same(sqlite_uri, model_name, onnx_file, tmp_path):
+def test_a_version_whose_files_are_gone_is_listed_all_the_same(
+    sqlite_uri, model_name, onnx_file, tmp_path, monkeypatch
+):
     from lepton_mlflow.registry import MlflowRegistry
 
     registry = MlflowRegistry(sqlite_uri)
     registry.register(model_name, onnx_file, framework=None, label="v1", metadata={})
     client = MlflowClient(sqlite_uri, sqlite_uri)
     shutil.rmtree(client.get_model_version_download_uri(model_name, "1"))
+    told: list[str] = []
+    # Not caplog: making the database's tables takes its handler away.
+    monkeypatch.setattr("lepton_mlflow.model_files.logger.debug", lambda text, *facts, **_: told.append(text % facts))
     (found,) = MlflowRegistry(sqlite_uri).list_versions(model_name)
     assert (found.label, found.framework, found.flavors) == ("v1", "onnx", ())
+    assert f"the files of version 1 of '{model_name}' are out of reach" in told
     with pytest.raises(RegistryFailed, match="download version 1"):
         registry.fetch(found, tmp_path / "copy")
 
