@@ -23,10 +23,11 @@ from lepton_mlflow.names import (
     META,
     OPENS_ON_RUNS,
     VERSION_TAG_LIMIT,
+    quoted,
 )
 from lepton_mlflow.process_setting import process_tracking_uri
 from lepton_mlflow.undo import AllOrNothing
-from lepton_mlflow.versions import Versions, find_label
+from lepton_mlflow.versions import Versions, find_label, search
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import InvalidInput, LabelAmbiguous, LabelTaken, RecordTooLong
 from lepton_plugins.records.version import ModelVersion
@@ -78,7 +79,7 @@ class Registration:
     ) -> str:
         with AllOrNothing() as undo:
             if _make_model(client, model):
-                undo.by(lambda: client.delete_registered_model(model))
+                undo.by(partial(_discard_model, client, model))
             else:
                 require_writable(client, model)
             experiment_id = _models_experiment(self._access, client, model, undo)
@@ -166,6 +167,18 @@ def _make_model(client: MlflowClient, model: str) -> bool:
     return True
 
 
+def _discard_model(client: MlflowClient, model: str) -> None:
+    """Remove a registered model that was made in vain; not where somebody's version has come into it meanwhile."""
+    if next(search(client, f"name={quoted(model)}"), None) is None:
+        client.delete_registered_model(model)
+
+
+def _discard_own(client: MlflowClient, experiment_id: str, name: str) -> None:
+    """The same for the experiment of a model's files."""
+    if not client.search_logged_models(experiment_ids=[experiment_id], max_results=1):
+        discard_experiment(client, experiment_id, name)
+
+
 def _models_experiment(access: Access, client: MlflowClient, model: str, undo: AllOrNothing) -> str:
     """The experiment named as the model, whose LoggedModels hold the files."""
     from mlflow.exceptions import MlflowException
@@ -183,6 +196,6 @@ def _models_experiment(access: Access, client: MlflowClient, model: str, undo: A
             if not already_exists(error):
                 raise
         else:
-            undo.by(partial(discard_experiment, client, made, model))
+            undo.by(partial(_discard_own, client, made, model))
             return made
     raise AssertionError("an experiment is neither there nor can it be made")

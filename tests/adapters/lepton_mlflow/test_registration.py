@@ -347,6 +347,29 @@ def test_the_same_label_twice_is_refused(registry, client, register):
     assert register("v2").version == "2"
 
 
+def test_who_made_the_model_and_loses_the_label_leaves_the_winners_version(
+    registry_uri, model_name, onnx_file, monkeypatch
+):
+    from mlflow import MlflowClient
+
+    from lepton_mlflow.registry import MlflowRegistry
+
+    upload = MlflowClient.log_model_artifacts
+
+    def overtaken(client, *given):
+        monkeypatch.setattr(MlflowClient, "log_model_artifacts", upload)
+        MlflowRegistry(registry_uri).register(model_name, onnx_file, framework=None, label="v1", metadata={})
+        upload(client, *given)
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", overtaken)
+    with pytest.raises(LabelTaken):
+        MlflowRegistry(registry_uri).register(model_name, onnx_file, framework=None, label="v1", metadata={})
+    registry = MlflowRegistry(registry_uri)
+    (left,) = registry.list_versions(model_name)
+    assert (left.version, left.label) == ("1", "v1")
+    registry.register(model_name, onnx_file, framework=None, label="v2", metadata={})
+
+
 def test_of_two_registrations_with_one_label_at_once_one_wins(registry_uri, model_name, onnx_file):
     from lepton_mlflow.registry import MlflowRegistry
 
