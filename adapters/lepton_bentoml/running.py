@@ -9,16 +9,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
+from uuid import uuid4
 
 from lepton_plugins.errors import AddressTaken, DeploymentFailed, DeploymentNotFound, NotReadyInTime
 from lepton_plugins.records.record import Record
 
+if TYPE_CHECKING:
+    import psutil
+
 #: What requests in flight may take after SIGTERM.
 _DRAIN = 15.0
+
+_MARK = "LEPTON_DEPLOYMENT_MARK"
 
 
 class RunningBento(Record):
@@ -32,6 +39,8 @@ class RunningBento(Record):
     port: int
     pid: int
     started: float
+    #: Stands in the environment of the process and of all that it starts: workers lead sessions of their own.
+    mark: str
 
     @property
     def url(self) -> str:
@@ -89,9 +98,15 @@ class RunningBentos:
         self.folder.mkdir(parents=True, exist_ok=True)
         check_free(host, port)
         command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
+        mark = uuid4().hex
         with self.log(name).open("wb") as stream:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                env={**os.environ, _MARK: mark},
             )
         made = RunningBento(
             name=name,
@@ -102,6 +117,7 @@ class RunningBentos:
             port=port,
             pid=process.pid,
             started=psutil.Process(process.pid).create_time(),
+            mark=mark,
         )
         written = self._file(name).with_suffix(".new")
         written.write_text(made.model_dump_json(), encoding="utf-8")
@@ -123,8 +139,7 @@ class RunningBentos:
         found = self.find(name)
         if found is None:
             return False
-        if found.runs:
-            _end(found.pid)
+        _end(found)
         self._forget(name)
         return True
 
@@ -176,14 +191,25 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _end(pid: int) -> None:
-    """The process and those that it started; the session that it leads has no others."""
+def _end(bento: RunningBento) -> None:
+    """End its process and those that it started, also where it was killed and they live on."""
     import psutil
 
-    processes = [psutil.Process(pid)]
-    processes += processes[0].children(recursive=True)
-    os.killpg(pid, signal.SIGTERM)
+    processes = [process for process in psutil.process_iter() if _is_of(bento, process)]
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
     _, left = psutil.wait_procs(processes, timeout=_DRAIN)
     for process in left:
-        process.kill()
+        with suppress(psutil.Error):
+            process.kill()
     psutil.wait_procs(left, timeout=5)
+
+
+def _is_of(bento: RunningBento, process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(process.environ().get(_MARK) == bento.mark)
+    except (psutil.Error, OSError):
+        return False

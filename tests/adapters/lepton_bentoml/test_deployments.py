@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 from mlflow.deployments import get_deploy_client
@@ -93,12 +94,15 @@ def test_a_life_on_this_machine(client: Any, deployment: Path, tmp_path: Path) -
     assert not alive(found["pid"])
     assert httpx.get(f"{found['url']}/v2/models/line").json()["versions"] == ["1", "2"]
 
-    os.killpg(updated["pid"], signal.SIGKILL)
+    started = psutil.Process(updated["pid"]).children(recursive=True)
+    os.kill(updated["pid"], signal.SIGKILL)
     os.waitpid(updated["pid"], 0)
     assert client.get_deployment("line")["runs"] is False
     with pytest.raises(MlflowException, match="its process has ended; its log is"):
         client.predict("line", ROWS)
     assert here("delete", *target, "--name", "line") == (0, "Deployment line is deleted\n")
+    assert started, "a bento's server has workers"
+    assert psutil.wait_procs(started, timeout=10)[1] == [], "what a killed server leaves is ended, too"
     client.delete_deployment("line")
     assert client.list_deployments() == []
     code, told = here("get", *target, "--name", "line")
