@@ -10,7 +10,7 @@ from importlib.metadata import distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-from lepton_plugins.errors import EnvironmentUnknown
+from lepton_plugins.errors import EnvironmentUnknown, RequirementsUnpinned
 from lepton_plugins.plugins import DISTRIBUTION, EMBEDDED, GROUP, plugins
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.plugin import BackendOffer, Offer
@@ -53,7 +53,8 @@ def embedding(
     `needs` the target's requirements, `extra` the user's; `lepton_requirement` names Lepton instead of
     embedding it.
 
-    RequirementsConflict, RequirementInvalid; EnvironmentUnknown for a version that doesn't say what it needs.
+    RequirementsConflict, RequirementInvalid; RequirementsUnpinned for packages that nobody pins and that aren't
+    installed here; EnvironmentUnknown for a version that doesn't say what it needs.
     """
     own, strangers = _used(directory.plan, stores)
     wanted: dict[str, Iterable[str]] = {"the target": needs, "the option requirements": extra}
@@ -61,7 +62,22 @@ def embedding(
     wanted["Lepton"] = [*_requires(), *_of_plugins(directory.plan, stores), *strangers]
     if lepton_requirement is not None:
         wanted["the option lepton_requirement"] = [lepton_requirement]
-    return Embedding(tuple(sorted({*own, *also})), strangers, merge(wanted))
+    return Embedding(tuple(sorted({*own, *also})), strangers, _pinned(merge(wanted)))
+
+
+def _pinned(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines, all of them pinned but those for other platforms than this one. RequirementsUnpinned."""
+    from packaging.requirements import Requirement
+
+    loose = []
+    for line in lines:
+        found = Requirement(line)
+        here = found.marker is None or found.marker.evaluate()
+        if here and not any(item.operator in ("==", "===") for item in found.specifier):
+            loose.append(line)
+    if loose:
+        raise RequirementsUnpinned(loose)
+    return lines
 
 
 def write_packages(found: Embedding, to: Path) -> None:

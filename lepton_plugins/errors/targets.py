@@ -31,6 +31,19 @@ class RequirementInvalid(LeptonError):
         )
 
 
+class RequirementsUnpinned(LeptonError):
+    """Packages whose version an artefact can't name: nobody pins them, and none that fits is installed here."""
+
+    code = "requirements_unpinned"
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(
+            f"An artefact's requirements are pinned: found {', '.join(lines)}, which no side pins and of which no "
+            "fitting version is installed here. Install it here, or pin it in the version's own requirements, such as "
+            "skops==0.11."
+        )
+
+
 class EnvironmentUnknown(LeptonError):
     """A version that doesn't say which packages it needs."""
 

@@ -23,7 +23,13 @@ from lepton_mlflow.router_signature import router_signature
 from lepton_mlflow.target import MlflowTarget
 from lepton_plugins.api import ModelRegistry
 from lepton_plugins.canonical import digest_tree
-from lepton_plugins.errors import EnvironmentUnknown, InvalidInput, RequirementInvalid, RequirementsConflict
+from lepton_plugins.errors import (
+    EnvironmentUnknown,
+    InvalidInput,
+    RequirementInvalid,
+    RequirementsConflict,
+    RequirementsUnpinned,
+)
 from lepton_plugins.generate import generate
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Field, Signature
@@ -203,6 +209,14 @@ def test_a_conflict_names_both_sides_and_the_packages(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "scikit-learn: version 1 wants ==1.5.2, version 2 wants ==1.6.1" in text
     assert "numpy: version 2 wants >=2.1, version 1 wants <2" in text
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_requirement_that_nobody_can_pin_is_refused(tmp_path: Path) -> None:
+    elsewhere = "pywin32>=300; sys_platform == 'win32'"
+    with_sklearn(tmp_path / "deployment", ["no-such-package>=1", "skops", elsewhere], ["skops"])
+    with pytest.raises(RequirementsUnpinned, match=r"found no-such-package>=1, which no side pins"):
+        generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
     assert not (tmp_path / "to").exists()
 
 
