@@ -117,6 +117,7 @@ def test_a_version_whose_files_are_gone_is_listed_all_the_same(
         registry.fetch(found, tmp_path / "copy")
 
 
+@pytest.mark.long
 def test_thousands_of_versions_are_listed_page_by_page(sqlite_uri, model_name, onnx_file):
     from lepton_mlflow.registry import MlflowRegistry
 

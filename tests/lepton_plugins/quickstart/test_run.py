@@ -106,6 +106,7 @@ def test_the_command_it_names_works(first: subprocess.CompletedProcess[str], res
     assert f"({result.default}) answers" in done.stdout
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_server_too_and_the_next_run_goes_on(result: QuickstartResult, directory: Path) -> None:
     process = subprocess.Popen(
         [*LEPTON, "quickstart", str(directory), "--sample", "0.05"],
