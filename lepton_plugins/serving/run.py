@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from lepton_plugins.serving.follower import Follow, Follower
 from lepton_plugins.serving.pointer import deployment_of, read_pointer
 from lepton_plugins.serving.protocol import BoundedProtocol
 from lepton_plugins.serving.settings import ServingSettings
+from lepton_plugins.serving.signals import end_signals
 
 #: How long requests in flight may take to end after SIGTERM.
 _DRAIN = 30
@@ -224,15 +224,8 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
+        with end_signals(self._asked_to_end):
             yield
-            return
-        before = {number: signal.signal(number, self._asked_to_end) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _asked_to_end(self, number: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit and number == signal.SIGINT

@@ -10,10 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -21,6 +19,7 @@ import msgspec
 
 from lepton_plugins.errors import WorkerFailed
 from lepton_plugins.serving.settings import ServingSettings
+from lepton_plugins.serving.signals import end_signals
 from lepton_plugins.serving.worker import Order, Word
 
 logger = logging.getLogger("lepton_plugins.serving")
@@ -110,7 +109,7 @@ class Workers:
 
     def run(self, ready: Callable[[str], None]) -> None:
         """`ready` gets a line when all answer. WorkerFailed where one can't begin to."""
-        with self._signals():
+        with end_signals(self._asked_to_end):
             try:
                 for worker in self._workers:
                     self._start(worker)
@@ -186,18 +185,6 @@ class Workers:
                 process.wait()
         for worker in self._workers:
             worker.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._asked_to_end) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _asked_to_end(self, number: int, frame: object) -> None:
         self._hurry = self._stop and number == signal.SIGINT
