@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import yaml
@@ -386,6 +388,23 @@ def test_of_two_registrations_with_one_label_at_once_one_wins(registry_uri, mode
     registry = MlflowRegistry(registry_uri)
     assert [version.label for version in registry.list_versions(model_name)] == ["v1"]
     assert registry.get_version(model_name, "v1").artifact_digest
+
+
+def test_registering_at_a_server_leaves_the_process_setting_alone(mlflow_server, model_name, onnx_file, monkeypatch):
+    """Another thread may be listing the environment, in which MLflow keeps it."""
+    from lepton_mlflow.registry import MlflowRegistry
+
+    seen = []
+    create = MlflowClient.create_model_version
+
+    def look(*args, **kwargs):
+        seen.append((mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI")))
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", look)
+    before = (mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI"))
+    MlflowRegistry(mlflow_server).register(model_name, onnx_file, framework=None, label=None, metadata={})
+    assert seen == [before]
 
 
 def test_a_later_failure_leaves_nothing_behind(registry, client, model_name, onnx_file, monkeypatch):
