@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lepton_kserve.faults import refused
-from lepton_plugins.errors import ClusterUnreachable, DeploymentNotFound, NotReadyInTime, PackageMissing
+from lepton_kserve.rollout import is_knative, unfinished, workload_name
+from lepton_plugins.errors import (
+    ClusterRefused,
+    ClusterUnreachable,
+    DeploymentNotFound,
+    NotGoneInTime,
+    NotReadyInTime,
+    PackageMissing,
+)
 
 #: Under this name the fields that Lepton sets are Lepton's (server-side apply).
 MANAGER = "lepton"
@@ -23,7 +31,11 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 #: One watch; the API server ends longer ones by itself.
 _WATCH = 240
+#: Pods are replaced without a word in the InferenceService's status: they are looked at so often.
+_LOOK = 2
 _REQUEST = 30
+#: A control plane that is brought up to date is away for a while.
+_AWAY = 30
 
 
 class Cluster:
@@ -35,7 +47,7 @@ class Cluster:
     def __init__(self, namespace: str | None = None) -> None:
         try:
             from kubernetes import client, config
-            from kubernetes.dynamic import DynamicClient, Resource
+            from kubernetes.dynamic import DynamicClient
         except ImportError:
             raise PackageMissing("kubernetes", "lepton-kserve", "pip install 'lepton-plugins[kserve]'") from None
         configuration = client.Configuration()
@@ -51,26 +63,12 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise ClusterUnreachable(" ".join(str(error).split())[:300].rstrip(".")) from None
         self.namespace = namespace or (_own_namespace() if in_a_pod else _current_namespace(config, given))
-        # Two kinds are all that is asked for: no discovery, which would write a cache into the temporary folder.
-        dynamic = DynamicClient(client.ApiClient(configuration), discoverer=lambda client, cache_file: None)
-        self._services = Resource(
-            prefix="apis",
-            group="serving.kserve.io",
-            api_version="v1beta1",
-            kind="InferenceService",
-            name="inferenceservices",
-            namespaced=True,
-            client=dynamic,
-        )
-        self._maps = Resource(
-            prefix="api",
-            group="",
-            api_version="v1",
-            kind="ConfigMap",
-            name="configmaps",
-            namespaced=True,
-            client=dynamic,
-        )
+        # Four kinds are all that is asked for: no discovery, which would write a cache into the temporary folder.
+        self._client = DynamicClient(client.ApiClient(configuration), discoverer=lambda client, cache_file: None)
+        self._services = self._kind("serving.kserve.io", "v1beta1", "InferenceService")
+        self._maps = self._kind("", "v1", "ConfigMap")
+        self._deployments = self._kind("apps", "v1", "Deployment")
+        self._knative = self._kind("serving.knative.dev", "v1", "Service")
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -107,8 +105,11 @@ class Cluster:
             self._apply(self._maps, owned, force)
         return applied
 
-    def prune(self, name: str, keep: str) -> None:
-        """Delete the ConfigMaps of earlier plans of a service."""
+    def prune(self, service: Mapping[str, Any], keep: str) -> None:
+        """Delete the ConfigMaps of earlier plans of a service, where it is seen that no pod mounts them any more."""
+        name = service["metadata"]["name"]
+        if self._workload(service) is None:
+            return
         selector = f"{OWNED}={MANAGER},{SERVICE}={name}"
         with self._asking("delete the ConfigMaps of earlier plans"):
             found = self._maps.get(namespace=self.namespace, label_selector=selector, _request_timeout=_REQUEST)
@@ -118,52 +119,120 @@ class Cluster:
                         name=item["metadata"]["name"], namespace=self.namespace, _request_timeout=_REQUEST
                     )
 
-    def delete(self, name: str) -> bool:
-        """Delete a service; False where there was none."""
+    def delete(self, name: str, seconds: float = 60) -> bool:
+        """Delete a service and wait until it is gone, which is KServe's to say: it holds a finalizer.
+
+        False where there was none; NotGoneInTime.
+        """
+        end = time.monotonic() + seconds
         try:
             with self._asking(f"delete the InferenceService {name!r}", name):
+                found = self.get(name)
                 self._services.delete(name=name, namespace=self.namespace, _request_timeout=_REQUEST)
         except DeploymentNotFound:
             return False
+        uid = found["metadata"]["uid"]
+        try:
+            while found["metadata"]["uid"] == uid:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise NotGoneInTime(name, seconds, found["metadata"].get("finalizers") or ())
+                found = self._watched(self.get(name), min(left, _WATCH), lambda _: False)
+        except DeploymentNotFound:
+            pass
         return True
 
     # --- waiting ---------------------------------------------------------------------------
 
-    def wait(self, name: str, generation: int, seconds: float) -> dict[str, Any]:
-        """Watch until the controller says Ready of this generation; NotReadyInTime with what it said last."""
+    def lacking(self, service: Mapping[str, Any]) -> str:
+        """What is missing until all pods serve what was applied, in the controller's words; empty: nothing is."""
+        if not says_ready(service):
+            return _said(service) or "no status yet: is KServe's controller running?"
+        workload = self._workload(service)
+        return "" if workload is None else unfinished(service, workload)
+
+    def wait(self, name: str, seconds: float) -> dict[str, Any]:
+        """Watch until all pods serve what was applied; NotReadyInTime with what the controller said last."""
         end = time.monotonic() + seconds
         found = self.get(name)
-        while not is_ready(found, generation):
+        while lacking := self.lacking(found):
             left = end - time.monotonic()
             if left <= 0:
                 look = f"kubectl -n {self.namespace} describe inferenceservice {name}"
-                raise NotReadyInTime(name, seconds, _said(found), look)
-            found = self._watched(found, generation, min(left, _WATCH))
+                raise NotReadyInTime(name, seconds, lacking, look)
+            found = self._watched(found, min(left, _LOOK if says_ready(found) else _WATCH), says_ready)
         return found
 
-    def _watched(self, found: dict[str, Any], generation: int, seconds: float) -> dict[str, Any]:
-        """The newest state after at most so many seconds, as soon as it is ready."""
+    def _workload(self, service: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The object below the predictor; None where there is none, or who asks may not see it."""
+        kind, name = (self._knative if is_knative(service) else self._deployments), workload_name(service)
+        try:
+            with self._asking(f"read {name!r}"):
+                found: dict[str, Any] = kind.get(
+                    name=name, namespace=self.namespace, _request_timeout=_REQUEST
+                ).to_dict()
+        except ClusterRefused as error:
+            if error.http_status not in (403, 404):
+                raise
+            return None
+        return found
+
+    def _watched(
+        self, found: dict[str, Any], seconds: float, done: Callable[[Mapping[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """The newest state after at most so many seconds, as soon as it is `done`; DeploymentNotFound."""
         from kubernetes.client import ApiException
+        from kubernetes.watch import Watch
 
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
         end = time.monotonic() + seconds
         try:
             with self._asking(f"watch the InferenceService {name!r}", name):
-                for event in self._services.watch(
-                    namespace=self.namespace, name=name, resource_version=version, timeout=max(1, round(seconds))
+                for event in Watch().stream(
+                    self._services.get,
+                    namespace=self.namespace,
+                    field_selector=f"metadata.name={name}",
+                    resource_version=version,
+                    serialize=False,
+                    timeout_seconds=max(1, round(seconds)),
+                    _request_timeout=seconds + _REQUEST,  # A server that is gone without a word.
                 ):
                     if event["type"] == "DELETED":
                         raise DeploymentNotFound(name, f"namespace {self.namespace}")
                     if event["type"] in ("ADDED", "MODIFIED"):
                         found = dict(event["raw_object"])
-                    if is_ready(found, generation) or time.monotonic() >= end:
+                    if done(found) or time.monotonic() >= end:
                         return found
         except (ClusterUnreachable, ApiException):
             # A proxy cut the stream, or the version that it began at is too old (410): read, and watch again.
             time.sleep(min(0.5, max(0.0, end - time.monotonic())))
-        return self.get(name)
+        return self._back(name)
+
+    def _back(self, name: str) -> dict[str, Any]:
+        """The newest state, from an API server that may be starting anew just now."""
+        end = time.monotonic() + _AWAY
+        while True:
+            try:
+                return self.get(name)
+            except ClusterUnreachable:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(1)
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _kind(self, group: str, version: str, kind: str) -> Any:
+        from kubernetes.dynamic import Resource
+
+        return Resource(
+            prefix="apis" if group else "api",
+            group=group,
+            api_version=version,
+            kind=kind,
+            name=f"{kind.lower()}s",
+            namespaced=True,
+            client=self._client,
+        )
 
     def _apply(self, resource: Any, body: Mapping[str, Any], force: bool) -> dict[str, Any]:
         found: dict[str, Any] = resource.server_side_apply(
@@ -194,12 +263,11 @@ class Cluster:
             raise ClusterUnreachable(" ".join(str(error).split())[:300]) from None
 
 
-def is_ready(service: Mapping[str, Any], generation: int = 0) -> bool:
-    """Whether the controller has seen this generation and says that it is ready."""
-    status = service.get("status") or {}
-    return int(status.get("observedGeneration") or 0) >= generation and any(
+def says_ready(service: Mapping[str, Any]) -> bool:
+    """Whether KServe says Ready: of some generation, not of the newest."""
+    return any(
         condition.get("type") == "Ready" and condition.get("status") == "True"
-        for condition in status.get("conditions") or ()
+        for condition in (service.get("status") or {}).get("conditions") or ()
     )
 
 

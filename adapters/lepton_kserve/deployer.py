@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lepton_kserve.cluster import Cluster, is_ready
+from lepton_kserve.cluster import Cluster, says_ready
 from lepton_plugins import __version__
 from lepton_plugins.deployer import predict_over_v1, seconds_of
 from lepton_plugins.errors import DeploymentExists, DeploymentFailed, DeploymentNotFound, ImageMissing, InvalidInput
@@ -26,10 +26,13 @@ Target: lepton-kserve, or lepton-kserve:/NAMESPACE (default: that of the kubecon
   mlflow deployments create -t lepton-kserve -m models:/flights/plan --name flights \\
     -C image=registry.example/flights-router:1 -C upload=s3://bucket/models -C service_account=reader
 
--C timeout=600      seconds to wait for readiness; -C wait=false: don't wait
+-C timeout=600      seconds to wait until all pods serve it; -C wait=false: don't wait
 -C force=true       take over fields that others manage (server-side apply)
 -C KEY=VALUE        every option of `lepton generate --target kserve --help`: image (needed), upload, models, from,
                     service_account, token_secret, cpu, memory, min_replicas, max_replicas …
+
+delete waits until it is gone: -C timeout=60. Rights: get, list, watch, create, patch, delete of InferenceServices and
+ConfigMaps. With get of Deployments (Knative: its Services) a roll-out is seen to its end, else KServe's Ready counts.
 
 predict posts to the service's URL; where its name isn't resolved here, LEPTON_KSERVE_INGRESS=http://localhost:8080
 names the ingress. run-local serves the plan on this machine as the predictor's container would: -C port=8080.
@@ -54,21 +57,25 @@ class KserveDeployer:
 
     def get(self, name: str) -> dict[str, Any]:
         """Name, namespace, url, whether it is ready, the plan's digest, the image."""
-        return _described(self._cluster().get(name))
+        cluster = self._cluster()
+        return _described(cluster, cluster.get(name))
 
     def list(self) -> Sequence[dict[str, Any]]:
         """The InferenceServices that Lepton made in the namespace."""
-        return [_described(item) for item in self._cluster().list()]
+        cluster = self._cluster()
+        return [_described(cluster, item) for item in cluster.list()]
 
     def delete(self, name: str, options: Mapping[str, str]) -> None:
-        """Delete an InferenceService; the ConfigMaps of its plans go with it."""
-        self._cluster(options.get("namespace")).delete(name)
+        """Delete an InferenceService and wait until it is gone; the ConfigMaps of its plans go with it."""
+        if unknown := sorted(set(options) - {"namespace", "timeout"}):
+            raise InvalidInput(f"delete: found -C {unknown[0]}=…, expected -C namespace=… or -C timeout=….")
+        self._cluster(options.get("namespace")).delete(name, seconds_of(options.get("timeout", "60")))
 
     def predict(self, name: str, instances: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
         """Over V1, which passes transformers."""
         service = self._cluster().get(name)
         url = (service.get("status") or {}).get("url")
-        if not url or not is_ready(service):
+        if not url or not says_ready(service):
             raise DeploymentFailed(name, "it isn't ready; `mlflow deployments get` shows its state.")
         hint = f"{INGRESS} names a way to the cluster's ingress"
         return predict_over_v1(name, str(url), instances, ingress=os.environ.get(INGRESS), hint=hint)
@@ -126,9 +133,9 @@ class KserveDeployer:
             )
         applied = cluster.apply(service, plan, force=force)
         if wait:
-            applied = cluster.wait(name, int(applied["metadata"]["generation"]), seconds)
-            cluster.prune(name, keep=plan["metadata"]["name"])
-        return _described(applied)
+            applied = cluster.wait(name, seconds)
+            cluster.prune(applied, keep=plan["metadata"]["name"])
+        return _described(cluster, applied)
 
 
 def _there(cluster: Cluster, name: str) -> bool:
@@ -139,13 +146,13 @@ def _there(cluster: Cluster, name: str) -> bool:
     return True
 
 
-def _described(service: Mapping[str, Any]) -> dict[str, Any]:
+def _described(cluster: Cluster, service: Mapping[str, Any]) -> dict[str, Any]:
     metadata, status = service["metadata"], service.get("status") or {}
     containers = service["spec"]["predictor"].get("containers") or [{}]
     return {
         "name": metadata["name"],
         "namespace": metadata["namespace"],
-        "ready": is_ready(service, int(metadata.get("generation") or 0)),
+        "ready": not cluster.lacking(service),
         "url": status.get("url"),
         "plan": (metadata.get("annotations") or {}).get("lepton.plan"),
         "image": containers[0].get("image"),

@@ -94,6 +94,19 @@ class NotReadyInTime(LeptonError):
         )
 
 
+class NotGoneInTime(LeptonError):
+    """A deployment that was deleted and is still there."""
+
+    code = "not_gone_in_time"
+    http_status = 504
+
+    def __init__(self, name: str, seconds: float, finalizers: Sequence[str]) -> None:
+        held = f" Held by {', '.join(finalizers)}, which its controller takes off: does that run?" if finalizers else ""
+        super().__init__(
+            f"{name!r} was deleted but is still there after {seconds:g} s.{held} -C timeout=SECONDS waits longer."
+        )
+
+
 class ClusterUnreachable(LeptonError):
     """No cluster answers, or none is set up."""
 

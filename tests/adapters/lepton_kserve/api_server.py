@@ -22,8 +22,9 @@ import jsonschema
 import yaml
 
 TOKEN = "token-of-the-test"
-PLURALS = {"inferenceservices": "serving.kserve.io", "configmaps": ""}
-KINDS = {"inferenceservices": "InferenceService", "configmaps": "ConfigMap"}
+PLURALS = {"inferenceservices": "serving.kserve.io", "configmaps": "", "deployments": "apps"}
+KINDS = {"inferenceservices": "InferenceService", "configmaps": "ConfigMap", "deployments": "Deployment"}
+SERVED = ("apis/serving.kserve.io/v1beta1/inferenceservices", "api/v1/configmaps", "apis/apps/v1/deployments")
 Key = tuple[str, str, str]
 
 
@@ -38,18 +39,21 @@ class Refusal(Exception):
 class ApiServer:
     """`ready` is what the controller does: None never says ready, a number says it so many seconds later."""
 
-    def __init__(self, schema: dict[str, Any], pruned: Any) -> None:
+    def __init__(self, schema: dict[str, Any], pruned: Any, controller: Any) -> None:
+        self.control, self.finalize = controller.control, controller.finalize
         self.validator, self.schema, self.pruned = jsonschema.Draft7Validator(schema), schema, pruned
         self.objects: dict[Key, dict[str, Any]] = {}
         self.managers: dict[Key, dict[str, dict[tuple[str, ...], Any]]] = {}
         self.namespaces, self.forbidden = {"default", "ml", "locked"}, {"locked"}
         self.installed, self.ready, self.url = True, 0.2, "http://line.ml.example.com"
         self.denied: str | None = None
+        self.unseen: set[str] = set()
+        """Kinds that nobody may read."""
         self.cut, self.gone = 0, 0
         """So many watches are broken off, or told that their version is too old."""
         self.requests: list[tuple[str, str, str]] = []
         self.log: list[tuple[int, str, Key, dict[str, Any]]] = []
-        self.changed = threading.Condition()
+        self.changed = threading.Condition(threading.RLock())
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: _Handler(self, *given))
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
@@ -93,9 +97,9 @@ class ApiServer:
             managers[manager] = wanted
             if live is not None and new.get("spec") != live.get("spec"):
                 new["metadata"]["generation"] += 1
-            self._store(key, new, "MODIFIED" if live else "ADDED")
+            self.store(key, new, "MODIFIED" if live else "ADDED")
         if plural == "inferenceservices":
-            threading.Thread(target=self._control, args=(key, new["metadata"]["generation"]), daemon=True).start()
+            threading.Thread(target=self.control, args=(self, key), daemon=True).start()
         return (200 if live else 201), new
 
     def take(self, key: Key, manager: str, path: tuple[str, ...], value: Any) -> None:
@@ -106,19 +110,27 @@ class ApiServer:
             self.managers[key][manager] = {path: value}
             new = copy.deepcopy(self.objects[key])
             _set(new, path, value)
-            self._store(key, new, "MODIFIED")
+            self.store(key, new, "MODIFIED")
 
     def delete(self, key: Key) -> dict[str, Any]:
         with self.changed:
-            gone = self.get(key)
-            del self.objects[key], self.managers[key]
-            self._store(key, gone, "DELETED")
-            for other, item in list(self.objects.items()):  # The garbage collector.
-                if any(
-                    owner["uid"] == gone["metadata"]["uid"] for owner in item["metadata"].get("ownerReferences", [])
-                ):
-                    del self.objects[other]
+            item = self.get(key)
+            if item["metadata"].get("finalizers"):
+                item["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
+                self.store(key, item, "MODIFIED")
+                threading.Thread(target=self.finalize, args=(self, key), daemon=True).start()
+                return item
+            self.gone_for_good(key, item)
         return {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": key[2]}}
+
+    def gone_for_good(self, key: Key, item: dict[str, Any]) -> None:
+        """What has no finalizer any more goes, and the garbage collector takes what it owns."""
+        del self.objects[key]
+        self.managers.pop(key, None)
+        self.store(key, item, "DELETED")
+        for other, owned in list(self.objects.items()):
+            if any(owner["uid"] == item["metadata"]["uid"] for owner in owned["metadata"].get("ownerReferences", [])):
+                self.gone_for_good(other, owned)
 
     def get(self, key: Key) -> dict[str, Any]:
         plural, _, name = key
@@ -217,24 +229,12 @@ class ApiServer:
         metadata = {"name": name, "namespace": namespace, "uid": f"uid-{len(self.log)}-{name}", "generation": 1}
         return {"apiVersion": body["apiVersion"], "kind": KINDS[plural], "metadata": metadata}
 
-    def _store(self, key: Key, item: dict[str, Any], kind: str) -> None:
+    def store(self, key: Key, item: dict[str, Any], kind: str) -> None:
         item["metadata"]["resourceVersion"] = str(len(self.log) + 1)
         if kind != "DELETED":
             self.objects[key] = item
         self.log.append((len(self.log) + 1, kind, key, copy.deepcopy(item)))
         self.changed.notify_all()
-
-    def _control(self, key: Key, generation: int) -> None:
-        time.sleep(0.1 if self.ready is None else self.ready)
-        with self.changed:
-            if key not in self.objects or self.objects[key]["metadata"]["generation"] != generation:
-                return
-            item = copy.deepcopy(self.objects[key])
-            ready = {"type": "Ready", "status": "True"}
-            if self.ready is None:
-                ready = {"type": "Ready", "status": "False", "reason": "RevisionFailed", "message": "ImagePullBackOff"}
-            item["status"] = {"observedGeneration": generation, "conditions": [ready], "url": self.url}
-            self._store(key, item, "MODIFIED")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -280,11 +280,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _key(self, path: str) -> Key:
         words = path.strip("/").split("/")
-        prefix = ["api", "v1"] if words[:1] == ["api"] else ["apis", "serving.kserve.io", "v1beta1"]
-        rest = words[len(prefix) :]
-        known = (
-            words[: len(prefix)] == prefix and rest[:1] == ["namespaces"] and len(rest) in (3, 4) and rest[2] in PLURALS
-        )
+        root, rest = (words[:2], words[2:]) if words[0] == "api" else (words[:3], words[3:])
+        known = len(rest) in (3, 4) and rest[0] == "namespaces" and "/".join([*root, rest[2]]) in SERVED
         if not known or (rest[2] == "inferenceservices" and not self.api.installed):
             self._send(404, "404 page not found\n")
             raise ConnectionAbortedError
@@ -294,7 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("authorization") != f"Bearer {TOKEN}":
             raise Refusal(401, "Unauthorized", "Unauthorized")
         plural, namespace, _ = key
-        if namespace in self.api.forbidden:
+        if namespace in self.api.forbidden or plural in self.api.unseen:
             verb = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}[self.command]
             group = PLURALS[plural]
             who = f'User "tester" cannot {verb} resource "{plural}" in API group "{group}"'

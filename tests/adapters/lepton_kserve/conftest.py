@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import gzip
 import importlib.util
 import json
 import shutil
@@ -18,7 +18,8 @@ import yaml
 from lepton_plugins.generate import generate
 from lepton_plugins.testing import write_deployment
 
-SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "inferenceservice-v1beta1.json").read_text())
+_SCHEMA = gzip.decompress((Path(__file__).parent / "data" / "inferenceservice-v1beta1.json.gz").read_bytes())
+SCHEMA: dict[str, Any] = json.loads(_SCHEMA)
 MODELS = "s3://bucket/models"
 
 
@@ -60,6 +61,14 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A deployment with another plan of the same model."""
+    plan = write_deployment(tmp_path / "other")
+    (tmp_path / "other" / "plan.json").write_bytes(plan.model_copy(update={"default": "2"}).content)
+    return tmp_path / "other"
+
+
 @pytest.fixture(scope="session")
 def rendered(deployment: Path) -> Path:
     to = deployment.parent / "rendered"
@@ -99,15 +108,21 @@ def contained() -> Callable[[Path], list[str]]:
     return before
 
 
-@pytest.fixture
-def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An API server on loopback, and a kubeconfig whose current context is its namespace ml."""
-    spec = importlib.util.spec_from_file_location("api_server", Path(__file__).parent / "api_server.py")
+def beside(name: str) -> Any:
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    server = module.ApiServer(copy.deepcopy(SCHEMA), pruned)
+    return module
+
+
+@pytest.fixture
+def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An API server on loopback, and a kubeconfig whose current context is its namespace ml."""
+    module = beside("api_server")
+    server = module.ApiServer(json.loads(_SCHEMA), pruned, beside("controller"))
     config = {
         "apiVersion": "v1",
         "kind": "Config",

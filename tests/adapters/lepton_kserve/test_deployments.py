@@ -22,7 +22,6 @@ from mlflow.deployments.cli import commands
 from mlflow.exceptions import MlflowException
 
 from lepton_plugins.routing.router import Router
-from lepton_plugins.testing import write_deployment
 
 OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "30"}
 SERVICE = ("inferenceservices", "ml", "line")
@@ -31,14 +30,6 @@ SERVICE = ("inferenceservices", "ml", "line")
 @pytest.fixture
 def client(api_server: Any) -> Any:
     return get_deploy_client("lepton-kserve")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    """A deployment with another plan of the same model."""
-    plan = write_deployment(tmp_path / "other")
-    (tmp_path / "other" / "plan.json").write_bytes(plan.model_copy(update={"default": "2"}).content)
-    return tmp_path / "other"
 
 
 def cli(*arguments: object) -> tuple[int, str]:

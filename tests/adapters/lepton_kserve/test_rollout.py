@@ -1,0 +1,137 @@
+"""When a deployment is there: all pods run what was applied; when it is gone: KServe has let go of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lepton_kserve.deployer import KserveDeployer
+from lepton_kserve.rollout import unfinished, workload_name
+from lepton_plugins.errors import DeploymentNotFound, NotGoneInTime, NotReadyInTime
+
+OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "30"}
+SERVICE = ("inferenceservices", "ml", "line")
+DEPLOYMENT = ("deployments", "ml", "line-predictor")
+
+
+@pytest.fixture
+def deployer(api_server: Any) -> KserveDeployer:
+    return KserveDeployer("ml")
+
+
+def test_an_update_ends_when_no_pod_of_before_runs(deployer: Any, api_server: Any, deployment: Path) -> None:
+    """KServe says Ready all the while: the pods of before are."""
+    deployer.create("line", lambda: deployment, OPTIONS)
+    api_server.ready = 1.0
+    assert deployer.update("line", lambda: deployment, {**OPTIONS, "image": "registry.example/line:2"})["ready"]
+    status = api_server.objects[DEPLOYMENT]["status"]
+    assert status["updatedReplicas"] == status["replicas"]
+    left = deployer.update("line", lambda: deployment, {**OPTIONS, "cpu": "2", "wait": "false"})
+    assert left["ready"] is False
+    assert api_server.objects[SERVICE]["status"]["conditions"] == [{"type": "Ready", "status": "True"}]
+    api_server.ready = 60
+    with pytest.raises(NotReadyInTime, match="line-predictor: 0 of 1 pods are new"):
+        deployer.update("line", lambda: deployment, {**OPTIONS, "cpu": "3", "timeout": "1"})
+
+
+def test_an_update_that_replaces_no_pod_ends_at_once(deployer: Any, api_server: Any, deployment: Path) -> None:
+    """The service's generation grows, the Deployment's doesn't, and it is the Deployment's that KServe tells."""
+    deployer.create("line", lambda: deployment, OPTIONS)
+    found = deployer.update("line", lambda: deployment, {**OPTIONS, "max_replicas": "7", "timeout": "5"})
+    assert found["ready"]
+    live = api_server.objects[SERVICE]
+    assert (live["metadata"]["generation"], live["status"]["observedGeneration"]) == (2, 1)
+
+
+def test_who_may_not_see_deployments_goes_by_what_kserve_says(
+    deployer: Any, api_server: Any, deployment: Path, other: Path
+) -> None:
+    api_server.unseen = {"deployments"}
+    deployer.create("line", lambda: deployment, OPTIONS)
+    assert deployer.update("line", lambda: other, OPTIONS)["ready"]
+    maps = [key for key in api_server.objects if key[0] == "configmaps"]
+    assert len(maps) == 2, "a pod of before may still mount the earlier one"
+
+
+def test_delete_waits_until_it_is_gone(deployer: Any, api_server: Any, deployment: Path) -> None:
+    deployer.create("line", lambda: deployment, OPTIONS)
+    deployer.delete("line", {})
+    assert SERVICE not in api_server.objects
+    deployer.create("line", lambda: deployment, OPTIONS)
+    api_server.finalize = lambda *_: None
+    with pytest.raises(NotGoneInTime, match=r"after 1 s\. Held by inferenceservice\.finalizers, which its controller"):
+        deployer.delete("line", {"timeout": "1"})
+    with pytest.raises(DeploymentNotFound):
+        deployer.get("other")
+
+
+def _service(**predictor: Any) -> dict[str, Any]:
+    container = {
+        "name": "kserve-container",
+        "image": "line:1",
+        "args": ["--port", "8080"],
+        "env": [{"name": "A", "value": "1"}],
+        "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}},
+    }
+    volumes = [{"name": "plan", "configMap": {"name": "line-plan-1"}}]
+    return {
+        "metadata": {"name": "line", "namespace": "ml"},
+        "spec": {"predictor": {"containers": [container], "volumes": volumes, **predictor}},
+    }
+
+
+def _deployment() -> dict[str, Any]:
+    pod = copy.deepcopy(_service()["spec"]["predictor"])
+    pod["containers"][0]["env"].append({"name": "INFERENCE_SERVICE_NAME", "value": "line"})
+    pod["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}  # As a cluster writes them.
+    pod["volumes"][0]["configMap"]["defaultMode"] = 420
+    status = {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+    return {
+        "metadata": {"name": "line-predictor", "generation": 3},
+        "spec": {"replicas": 2, "template": {"spec": pod}},
+        "status": status,
+    }
+
+
+def test_a_deployment_that_is_done_is_what_the_service_says() -> None:
+    assert unfinished(_service(), _deployment()) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "found"),
+    [
+        (("status", "observedGeneration"), 2, "waiting for KServe to take it over"),
+        (("status", "updatedReplicas"), 1, "1 of 2 pods are new"),
+        (("status", "replicas"), 3, "1 pods of before still run"),
+        (("status", "availableReplicas"), 1, "1 of 2 pods are available"),
+        (("spec", "template", "spec", "containers", 0, "image"), "line:2", "waiting for KServe"),
+        (("spec", "template", "spec", "containers", 0, "args"), ["--port"], "waiting for KServe"),
+        (("spec", "template", "spec", "containers", 0, "env"), [], "waiting for KServe"),
+        (("spec", "template", "spec", "containers", 0, "resources", "requests", "cpu"), "2", "waiting for KServe"),
+        (("spec", "template", "spec", "volumes", 0, "configMap", "name"), "line-plan-0", "waiting for KServe"),
+    ],
+)
+def test_what_a_deployment_lacks(place: tuple[Any, ...], value: Any, found: str) -> None:
+    workload: Any = _deployment()
+    part = workload
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    assert found in unfinished(_service(), workload)
+
+
+def test_a_knative_service_says_itself_when_it_is_ready() -> None:
+    service = _service()
+    service["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "Knative"}
+    workload = _deployment()
+    workload["status"] = {"observedGeneration": 3, "conditions": [{"type": "Ready", "status": "Unknown"}]}
+    assert unfinished(service, workload) == "line-predictor: the new revision isn't ready"
+    workload["status"]["conditions"][0]["status"] = "True"
+    assert unfinished(service, workload) == ""
+
+
+def test_a_predictor_with_a_name_has_it_in_its_deployments() -> None:
+    assert workload_name(_service(name="stable")) == "line-stable-predictor"
