@@ -184,6 +184,7 @@ class MetricNotByRow(LeptonError):
             f"{metric!r} is not a mean over rows, so it has no value for a single row; "
             f"expected one of {', '.join(sorted(by_row))}."
         )
+        self.by_row = tuple(by_row)
 
 
 class BaselineUndefined(LeptonError):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, PredictionsUnpaired, RegistryUnreachable
-from lepton_plugins.evaluation import metrics, row_metrics
+from lepton_plugins.evaluation import metrics, ratio, row_metrics
 from lepton_plugins.evaluation.labels import class_codes
 from lepton_plugins.evaluation.predictions import FILE, Predictions, read_predictions
+from lepton_plugins.evaluation.ratio import Ratio
 from lepton_plugins.records.report import Dataset, EvaluationReport, Task
 from lepton_plugins.registry import Registry
 
@@ -25,7 +26,9 @@ class PairedPredictions:
 
     `values` (n, k) is the row metric itself, `utility` (n, k) the same as P in about [0, 1]: for a loss
     1 - loss / (2 · baseline), so that 0.5 is the baseline's (a constant prediction), for a metric in
-    [0, 1] the metric. Both are linear in the row values: means over rows are the metric's means.
+    [0, 1] the metric. Both are linear in the row values: means over rows are the metric's means. Where
+    the metric is a ratio of sums (F1), `values` and `utility` are its first-order rows about the default
+    (`ratio`), and `under` (n, k) the rows' parts of the denominator.
     `outputs` holds each version's prediction, (n,) or (n, classes). `groups` (n,) numbers the units that
     intervals cluster by, None where rows are independent. In a ranking a row stands for a whole list (one
     user's), with the context of the list's first row.
@@ -48,6 +51,8 @@ class PairedPredictions:
     classes: Sequence[str] = ()
     costs: NDArray[np.float64] | None = None
     """Core-seconds a row of each version (k,), NaN where it wasn't measured; None where nobody asked."""
+    ratio: Ratio | None = None
+    under: NDArray[np.float64] | None = None
 
     @property
     def rows(self) -> int:
@@ -58,6 +63,25 @@ class PairedPredictions:
         """How much utility one unit of improvement in the metric is: both are linear in the row values."""
         return 1.0 if self.baseline is None else 1.0 / (2.0 * self.baseline)
 
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The metric of each version over all rows, (k,)."""
+        if self.ratio is None or self.under is None:
+            whole: NDArray[np.float64] = self.values.mean(axis=0)
+            return whole
+        under = self.under.mean(axis=0)
+        over = self.ratio.over(self.values.mean(axis=0), under)
+        return np.where(under > 0, over / np.where(under > 0, under, 1.0), np.nan)
+
+    def about_default(self) -> PairedPredictions:
+        """The same, the rows of a ratio of sums being those about the default."""
+        if self.ratio is None or self.under is None:
+            return self
+        over = self.ratio.over(self.values, self.under)
+        about = ratio.about(self.metric, over[:, self.default], self.under[:, self.default])
+        values = about.rows(over, self.under)
+        return replace(self, ratio=about, values=values, utility=values)
+
     def improvement(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Row by row, how much better the metric is than the default's, arms answering by `shares` (n, k)."""
         sign = 1.0 if self.greater_is_better else -1.0
@@ -66,6 +90,8 @@ class PairedPredictions:
 
     def measure(self, output: NDArray[Any]) -> NDArray[np.float64]:
         """The metric by row (n,) of another output of the same rows, such as a combination of the versions'."""
+        if self.ratio is not None:
+            return self.ratio.rows(*_parts(self.metric, self.target, output, self.classes))
         if self.task == "classification" and output.ndim == 2:
             codes = class_codes(self.target, self.classes)
             return row_metrics.classification_values(self.metric, codes, output)
@@ -81,6 +107,7 @@ class PairedPredictions:
             outputs=[output[rows] for output in self.outputs],
             columns={name: column[rows] for name, column in self.columns.items()},
             groups=None if self.groups is None else self.groups[rows],
+            under=None if self.under is None else self.under[rows],
         )
 
     @classmethod
@@ -112,6 +139,7 @@ class PairedPredictions:
             utility=self.utility[:, index],
             outputs=[self.outputs[i] for i in keep],
             costs=None if self.costs is None else self.costs[index],
+            under=None if self.under is None else self.under[:, index],
         )
 
 
@@ -139,7 +167,7 @@ def pair(
     """Predictions side by side, and who doesn't line up with the first; that one is the default for now.
 
     The reports are of one dataset, task and set of classes. Columns that any version's evaluation kept are
-    there for all. MetricNotByRow or UnknownMetric where the metric has no value by row.
+    there for all. MetricNotByRow or UnknownMetric where the metric has no value by row and is no ratio of sums.
     """
     first, report = predictions[0], reports[0]
     measure = _measure(metric, first, report)
@@ -163,8 +191,14 @@ def pair(
     table = np.stack(values, axis=1) if values else np.zeros((first.rows, 0))
     ranking = report.task == "ranking"
     rows = row_metrics.unit_rows(first.target, first.groups) if ranking and first.groups is not None else slice(None)
-    utility, baseline = row_metrics.utility(metric, table, first.target, report.classes)
-    return PairedPredictions(
+    summed = metric in ratio.METRICS
+    under: list[NDArray[np.float64]] = []
+    utility, baseline = table, None
+    if summed:
+        under = [_parts(metric, first.target, predictions[index].output, report.classes)[1] for index in kept]
+    else:
+        utility, baseline = row_metrics.utility(metric, table, first.target, report.classes)
+    found = PairedPredictions(
         dataset=report.dataset,
         task=report.task,
         metric=metric,
@@ -179,13 +213,27 @@ def pair(
         columns={name: column[rows] for name, column in columns.items()},
         groups=None if ranking else first.groups,
         classes=report.classes,
-    ), unpaired
+        ratio=Ratio(metric, 0.0, 1.0) if summed else None,
+        under=np.stack(under, axis=1) if under else None,
+    )
+    return found.about_default() if kept else found, unpaired
+
+
+def _parts(
+    metric: str, target: NDArray[Any], output: NDArray[Any], classes: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """n and d of each row, of probabilities or labels."""
+    answers = output if output.ndim == 2 else class_codes(output, classes, "prediction")
+    return ratio.parts(metric, class_codes(target, classes), answers)
 
 
 def _measure(
     metric: str, first: Predictions, report: EvaluationReport
 ) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
     """The metric by row of any version's output; the target, the same for all, is read once."""
+    if metric in ratio.METRICS:
+        metrics.metric(report.task, metric, len(report.classes))
+        return lambda output: _parts(metric, first.target, output, report.classes)[0]
     if report.task == "classification":
         codes = class_codes(first.target, report.classes)
 

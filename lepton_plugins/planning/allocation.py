@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import Infeasible, TrafficInvalid, WeightMissing, nearest
 from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.candidates import Candidate
+from lepton_plugins.planning.fractional import Fractional
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, Solver
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.policy import Proposal
+
+if TYPE_CHECKING:
+    from lepton_plugins.evaluation.ratio import Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Allocator:
     before: DeploymentPlan | None = None
     apart: Sequence[tuple[str, str]] = ()
     """Versions that can't be installed together."""
+    ratio: Ratio | None = None
+    """What the evidence's utility is the first order of, where the metric is a ratio of sums."""
 
     @property
     def everyone(self) -> list[Candidate]:
@@ -42,7 +49,12 @@ class Allocator:
 
     def solve(self, proposal: Proposal, *, folds: int = 1) -> AllocationSolution:
         """The solver's answer. One of several `folds` gets its part of the time, and may lack rare segments."""
-        return self.without_idle(self._solve(self.problem(proposal, folds)))
+        problem = self.problem(proposal, folds)
+        if self.ratio is None or proposal.under is None:
+            return self.without_idle(self._solve(problem))
+        idle = np.zeros((len(proposal.segments), len(self.idle)))
+        under = np.hstack([proposal.under, idle])
+        return self.without_idle(Fractional(problem, self.ratio, under).solve(self._solve))
 
     def _solve(self, problem: AllocationProblem) -> AllocationSolution:
         solver: Solver = plugins().load("solver", self.spec.solver.name)()

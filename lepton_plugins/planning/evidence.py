@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lepton_plugins.errors import ArmMissing, NoArmLeft, PredictionsUnpaired, UnknownMetric
-from lepton_plugins.evaluation import metrics, row_metrics
+from lepton_plugins.errors import ArmMissing, MetricNotByRow, NoArmLeft, PredictionsUnpaired, SpecInvalid, UnknownMetric
+from lepton_plugins.evaluation import metrics, ratio, row_metrics
 from lepton_plugins.evaluation.paired import PairedPredictions, load_predictions, pair
 from lepton_plugins.evaluation.predictions import Predictions
 from lepton_plugins.planning.candidates import Admission, roles
@@ -28,7 +28,18 @@ def metric_of(spec: PlanSpec, task: Task) -> str:
     """The objective's metric; without probabilities the usual one of a classification is the accuracy."""
     if spec.objective.metric is None:
         return "accuracy" if task == "classification" and spec.output == "label" else row_metrics.default_metric(task)
-    own = row_metrics.task_of(spec.objective.metric)
+    try:
+        own = "classification" if spec.objective.metric in ratio.METRICS else row_metrics.task_of(spec.objective.metric)
+    except MetricNotByRow as error:
+        raise MetricNotByRow(spec.objective.metric, [*error.by_row, *ratio.METRICS]) from None
+    if spec.objective.metric in ratio.METRICS and (spec.objective.weights or spec.objective.form == "select"):
+        found = "weights" if spec.objective.weights else "form: select"
+        raise SpecInvalid(
+            [
+                f"objective: found {found} beside metric: {spec.objective.metric}, which is one figure of all answers "
+                "together and no sum over versions; expected form: mixture without weights"
+            ]
+        )
     if own != task:
         by_row = [info.name for info in metrics.available(task) if info.row_decomposable]
         raise UnknownMetric(spec.objective.metric, task, by_row)
@@ -42,7 +53,8 @@ def evidence_of(registry: Registry, spec: PlanSpec, admission: Admission) -> Pai
     predictions: list[Predictions] = []
     for candidate in list(admission.candidates):
         report = candidate.report
-        if report.task == "classification" and metric != "accuracy" and report.output != "proba":
+        by_label = metric in ("accuracy", *ratio.METRICS)
+        if report.task == "classification" and not by_label and report.output != "proba":
             reason = f"it gives {report.output!r}, and the objective {metric!r} needs probabilities"
             admission.reject(candidate.name, "output_unavailable", reason)
             continue
@@ -69,10 +81,11 @@ def with_default(
     names = [paired.versions[i] for i in live]
     if not names:
         raise NoArmLeft(spec.model, [f"version {version}: it is a shadow" for version in paired.versions])
+    sign = 1.0 if paired.greater_is_better else -1.0
     if leader in names:
         default = leader
     else:
-        default = names[int(np.argmax(paired.utility[:, live].mean(axis=0)))]
+        default = names[int(np.nanargmax(sign * paired.means[live]))]
         if leader is not None:
             why = admission.reason(leader) or "it isn't among the plan file's versions, or it is a shadow"
             admission.warnings.append(
@@ -80,4 +93,4 @@ def with_default(
                 f"{paired.metric}, takes its place"
             )
     paired.default = paired.versions.index(default)
-    return paired.only(live)
+    return paired.only(live).about_default()

@@ -156,6 +156,8 @@ def cross_fitted_gain(
     error = float(np.sqrt(np.square(residual).sum() * count / (count - 1))) / paired.rows
     half = float(t.isf((1 - level) / 2, count - 1)) * error
     method = f"paired row differences, {folds}-fold cross-fitted, Student's t"
+    if paired.ratio is not None:
+        method = f"{paired.metric} to first order about the default's: {method}"
     return Gain(
         metric=paired.metric,
         value=mean,

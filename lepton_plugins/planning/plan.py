@@ -17,6 +17,7 @@ from lepton_plugins.errors import (
     ArmMissing,
     ColumnMissing,
     ExploreMeaningless,
+    PolicyUnfit,
     TrafficInvalid,
     VersionNotFound,
     nearest,
@@ -56,6 +57,8 @@ __all__ = ["PlannedDeployment", "make_plan"]
 NO_SEGMENT = "–"
 #: Vectors of one segment that are shown each; more are shown by their mean.
 _VECTORS = 20
+#: What a policy that learns from labels needs.
+_ONE_LABEL = "a metric that one label gives a value, such as brier: the policy learns from labels"
 #: Aliases that tell the default arm, in this order.
 _ALIASES = ("champion", "lepton-champion")
 
@@ -136,6 +139,8 @@ class _Planning:
         spec, paired = self.spec, self.paired
         policy: type[SelectionPolicy] = plugins().load("policy", spec.policy.kind)
         allocator = self._allocator()
+        if policy.learns and paired.ratio is not None:
+            raise PolicyUnfit(spec.policy.kind, f"objective.metric: {paired.metric}", _ONE_LABEL)
         try:
             proposal = policy.propose(self.params, paired)
         except ArmMissing as error:
@@ -257,6 +262,7 @@ class _Planning:
             required=frozenset(required),
             before=self.before.plan,
             apart=self.admission.conflicts,
+            ratio=self.paired.ratio,
         )
 
     def _on_pools(
@@ -328,7 +334,7 @@ class _Planning:
 
     def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:
         idle = [item for item in self.admission.candidates if item not in chosen]
-        means = dict(zip(self.paired.versions, self.paired.values.mean(axis=0).tolist(), strict=True))
+        means = dict(zip(self.paired.versions, self.paired.means.tolist(), strict=True))
         default = means[self.default]
         unchosen = [
             Rejection(

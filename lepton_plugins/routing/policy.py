@@ -122,7 +122,8 @@ class Proposal:
     """What a policy lets the solver choose: shares of arms in each segment of the traffic.
 
     Shapes: `traffic` (segments,) sums to one; `utility` and `allowed` (segments, versions), versions as in
-    the evidence. `utility` is P, shrunken as the policy sees fit.
+    the evidence. `utility` is P, shrunken as the policy sees fit. `under`, of the same shape, is the mean of
+    `paired.under` in each cell, where the metric is a ratio of sums; without it the solver takes P as it is.
     """
 
     segments: Sequence[str]
@@ -132,6 +133,7 @@ class Proposal:
     warnings: Sequence[str] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Whatever `compile` needs again."""
+    under: NDArray[np.float64] | None = None
 
 
 @dataclass(slots=True)

@@ -164,6 +164,7 @@ class SegmentBest(SelectionPolicy):
             utility=utility,
             allowed=allowed,
             detail={"segments": segments, "low": low, "rows": rows},
+            under=None if paired.under is None else _means(paired.under, codes, known, count),
         )
 
     @classmethod
@@ -284,6 +285,16 @@ class SegmentBest(SelectionPolicy):
 
     def _missing_reason(self) -> str:
         return f"default: {' or '.join(self.document.document['by'])} is missing"
+
+
+def _means(
+    values: NDArray[np.float64], codes: NDArray[np.intp], known: NDArray[np.bool_], count: int
+) -> NDArray[np.float64]:
+    """The mean of each column (rows, columns) in each segment, those of rows without a segment last."""
+    rows = np.maximum(np.bincount(codes[known], minlength=count), 1)
+    sums = [np.bincount(codes[known], weights=column[known], minlength=count) for column in values.T]
+    means = np.stack(sums, axis=1) / rows[:, None]
+    return means if known.all() else np.vstack([means, values[~known].mean(axis=0)])
 
 
 def _bins(params: SegmentBestParams, paired: PairedPredictions) -> dict[str, Bins]:

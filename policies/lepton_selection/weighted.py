@@ -78,6 +78,7 @@ class Weighted(SelectionPolicy):
             traffic=np.ones(1),
             utility=paired.utility.mean(axis=0, keepdims=True),
             allowed=np.ones((1, len(paired.versions)), dtype=bool),
+            under=None if paired.under is None else paired.under.mean(axis=0, keepdims=True),
         )
 
     @classmethod
