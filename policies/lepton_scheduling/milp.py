@@ -33,6 +33,9 @@ _NODE_EXACT = 6000
 _EXACT = 0.85
 #: Versions that are looked at first, and the part of all beyond which all are.
 _FIRST, _MOST = 50, 0.9
+#: The first ones' part of the time, how many times as many come in next, and how few are looked at together.
+_HALF, _GROWTH = 0.4, 2
+_FEW = 100
 #: How often pools are planned smaller because their replicas left no whole nodes to pack them onto.
 _SHRUNK = 4
 
@@ -89,7 +92,7 @@ class MilpSolver:
         First among the few that add most at the relaxed program's prices; then, where what the others could add
         leaves more than the gap, among all that could.
         """
-        if len(problem.versions) <= _FIRST or problem.form == "select":
+        if len(problem.versions) <= _FEW or problem.form == "select":
             return None
         program, limits = Program(problem), limits_of(problem)
         pricing = Pricing(program, limits, program.mixture())
@@ -98,11 +101,13 @@ class MilpSolver:
         constant = upper_bound(program, 0.0)
         kept, best = pricing.best(_FIRST), None
         while True:
+            # Among the first there is seldom a proof: half of the time is for those that come in then.
+            left = max(end - monotonic(), 0.05 * problem.time_limit) * (_HALF if best is None else 1.0)
             try:
-                smaller = replace(among(problem, kept), time_limit=max(end - monotonic(), 0.05 * problem.time_limit))
-                found = _Exact(smaller, self.name, self.engine, end).solve()
+                smaller = replace(among(problem, kept), time_limit=left)
+                found = _Exact(smaller, self.name, self.engine, monotonic() + left).solve()
             except (Infeasible, NoSolutionInTime):
-                return best
+                return None if best is None else replace(best, status="feasible")
             bound = min(max(found.bound, pricing.outside(kept) + constant), pricing.bound + constant)
             bound = bound if best is None else min(bound, best.bound)
             best = _better(best, solution_among_all(problem, kept, found), bound)
@@ -114,7 +119,7 @@ class MilpSolver:
             more = np.setdiff1d(pricing.reaching(best.objective - constant + allowed), kept)
             if monotonic() > end or not len(more):
                 return replace(best, status="feasible")
-            kept = np.union1d(kept, more)
+            kept = np.union1d(kept, more[np.argsort(-pricing.adds[more], kind="stable")[: _GROWTH * len(kept)]])
             if len(kept) > _MOST * len(problem.versions):
                 kept = np.arange(len(problem.versions))
 

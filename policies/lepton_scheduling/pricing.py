@@ -2,17 +2,22 @@
 
 Column generation with Lagrangian bounds (Lübbecke & Desrosiers 2005, Selected topics in column generation). Rows
 that several versions share (segments, limits, conflicts, nodes) get prices λ ≥ 0 from a linear program on few
-versions. At these prices a version i that runs adds at most, m its cells' and x's worth less the priced rows,
+versions. At these prices a version i that runs adds at most, m its columns' worth less the priced rows, and for any
+prices α of a row a second that it bears, β of a replica and μ of its minimum share,
 
-    vᵢ = m_xᵢ + Σ_s max(0, m_is − demand_s·κᵢ) − lostᵢ·κᵢ,    κᵢ = min_p (price of a replica on p) / rate_ip
+    vᵢ = m_xᵢ + Σ_s max(0, m_is − demand_s·α + traffic_s·μ) + Σ_p max(0, α·rate_ip + β + m_ip) · most_ip
+         − lostᵢ·α − leastᵢ·β − min_share·μ
 
-and no allocation is worth more than  L = Σ λ·limit + Σ_required vᵢ + Σ_others max(0, vᵢ). One that holds version j is
-worth at most L + vⱼ where vⱼ < 0: versions far below zero can be left out, and what that may cost is known.
+which is least at the linear program's own α, β, μ, or with μ = 0, β = min_p (−m_ip − α·rate_ip) ≥ 0 at one of the α
+where its slope changes. No allocation is worth more than  L = Σ λ·limit + Σ_required vᵢ + Σ_others max(0, vᵢ).
+One that holds version j is worth at most L + vⱼ where vⱼ < 0: versions far below zero can be left out, and what that
+may cost is known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +37,8 @@ _ROUNDS = 12
 _MORE = 60
 #: Rows of one version only.
 _OWN = frozenset(("runs", "throughput", "replicas", "min_share", "moves"))
+#: Those that have a price of their own in vᵢ: α, β and μ.
+_PRICED = ("throughput", "replicas", "min_share")
 
 
 @dataclass(slots=True)
@@ -53,6 +60,8 @@ class Pricing:
     """Of each column; −1 for those of no version."""
     _shared: NDArray[np.bool_] = field(init=False)
     _rows: csr_array = field(init=False)
+    _places: dict[str, slice] = field(init=False)
+    """The rows of each of _PRICED, one a version."""
 
     def __post_init__(self) -> None:
         program = self.program
@@ -61,9 +70,14 @@ class Pricing:
         of_column = (program.version, versions, program.r_version, program.m_version)
         rest = np.full(program.columns - program.n, -1, dtype=np.intp)
         self._version = np.concatenate([*of_column, rest])
-        self._shared = np.concatenate(
-            [np.full(rows.count, rows.name not in _OWN) for rows in program.rows(self.limits)]
-        )
+        groups = [(rows.name, rows.count) for rows in program.rows(self.limits)]
+        self._shared = np.concatenate([np.full(count, name not in _OWN) for name, count in groups])
+        first = np.cumsum([0, *(count for _, count in groups)])
+        self._places = {
+            name: slice(start, start + count)
+            for (name, count), start in zip(groups, first.tolist(), strict=False)
+            if name in _PRICED
+        }
         self._rows = self.model.matrix.tocsr()[np.flatnonzero(self._shared)]
         self.adds = np.zeros(len(versions))
         self._price()
@@ -92,7 +106,7 @@ class Pricing:
                 self.bound, self.adds = np.inf, np.zeros(len(self.adds))
                 return
             x, prices = found
-            adds, bound = self._adds(prices)
+            adds, bound = self._adds(prices, kept)
             # Any prices bound the optimum: the best so far stay.
             if bound < self.bound:
                 self.bound, self.adds, self.x = bound, adds, x
@@ -123,7 +137,7 @@ class Pricing:
         return np.flatnonzero(chosen)
 
     def _linear(self, kept: NDArray[np.intp]) -> tuple[FloatArray, FloatArray] | None:
-        """The relaxed program on some versions: x of all columns, prices of the shared rows; None without an answer."""
+        """The relaxed program on some versions: x of all columns, prices ≥ 0 of all rows; None without an answer."""
         from scipy.optimize import linprog
 
         inside = np.zeros(len(self.adds) + 1, dtype=bool)
@@ -151,38 +165,71 @@ class Pricing:
         prices = np.zeros(len(low))
         prices[equal] = -result.eqlin.marginals
         prices[above] = -result.ineqlin.marginals[: int(above.sum())]
+        prices[below] = -result.ineqlin.marginals[int(above.sum()) :]
         whole = np.zeros(self.model.matrix.shape[0])
         whole[rows] = prices
         x = np.zeros(self.model.matrix.shape[1])
         x[columns] = result.x
-        return x, whole[self._shared]
+        return x, whole
 
-    def _adds(self, prices: FloatArray) -> tuple[FloatArray, float]:
-        """vᵢ at these prices, and L."""
+    def _adds(self, prices: FloatArray, kept: NDArray[np.intp]) -> tuple[FloatArray, float]:
+        """vᵢ at these prices of all rows, those of their own known for the versions `kept`; and L."""
         program, problem = self.program, self.program.problem
-        versions = len(problem.versions)
-        left = self.worth - self._rows.T @ prices
-        cells = left[: program.cells]
-        ran = np.bincount(program.version, weights=np.maximum(cells, 0.0), minlength=versions)
-        if problem.pools:
-            price = np.full(problem.rate.shape, np.inf)
-            np.minimum.at(price, (program.r_version, program.bin_pool[program.r_bin]), -left[program.r : program.m])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                a_row = np.where(problem.rate > 0, price / problem.rate, np.inf).min(axis=1)
-            demand = problem.demand * problem.traffic[program.segment]
-            dear = np.where(np.isfinite(a_row), a_row, 0.0)
-            after = np.maximum(cells - demand * dear[program.version], 0.0)
-            fluid = np.bincount(program.version, weights=after, minlength=versions) - lost_rate(problem) * dear
-            cheapest = np.where(np.isfinite(price.min(axis=1)), price.min(axis=1), 0.0)
-            ran = np.minimum(fluid, ran - least_replicas(problem) * cheapest)
-            ran[~np.isfinite(a_row)] = -np.inf
-        adds = left[program.cells : program.r] + ran
+        shared = prices[self._shared]
+        left = self.worth - self._rows.T @ shared
+        cells = np.full(problem.allowed.shape, -np.inf)
+        cells[program.segment, program.version] = left[: program.cells]
+        adds = self._least(cells, left) if problem.pools else np.maximum(cells, 0.0).sum(axis=0)
+        own = self._at_own_prices(cells, left, prices)
+        adds[kept] = np.minimum(adds[kept], own[kept])
+        adds = adds + left[program.cells : program.r]
         upper = self.model.upper[program.cells : program.r]
         adds = np.where(upper > 0, adds, -np.inf)
         required = required_of(problem)
         nodes = (
             np.maximum(left[program.n :], 0.0) @ self.model.upper[program.n :] if program.columns > program.n else 0.0
         )
-        high = self.model.high[self._shared]
-        bound = float(prices @ high + adds[required].sum() + np.maximum(adds[~required], 0.0).sum() + nodes)
+        # A row's price is of its upper side; of shared ones only those have one that is finite.
+        bound = float(shared @ self.model.high[self._shared])
+        bound += float(adds[required].sum() + np.maximum(adds[~required], 0.0).sum() + nodes)
         return adds, bound
+
+    def _least(self, cells: FloatArray, left: FloatArray) -> FloatArray:
+        """vᵢ less m_xᵢ at the best α, shape (versions,); −∞ where a version runs nowhere."""
+        program, problem = self.program, self.program.problem
+        price = np.full(problem.rate.shape, np.inf)
+        price[program.r_version, program.r_bin] = np.maximum(-left[program.r : program.m], 0.0)
+        can = np.isfinite(price)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            most = np.where(can, price / problem.rate, np.inf).min(axis=1)
+            demand = problem.demand * problem.traffic
+            bends = [np.zeros(len(most)), most, *np.where(demand[:, None] > 0, cells / demand[:, None], 0.0)]
+            for p, q in combinations(range(len(problem.pools)), 2):
+                bends.append((price[:, p] - price[:, q]) / (problem.rate[:, p] - problem.rate[:, q]))
+        runs = np.isfinite(most)
+        most = np.where(runs, most, 0.0)
+        least = np.full(len(most), np.inf)
+        for bend in bends:
+            alpha = np.clip(np.where(np.isfinite(bend), bend, 0.0), 0.0, most)
+            beta = np.where(can, price - alpha[:, None] * problem.rate, np.inf).min(axis=1, initial=np.inf)
+            beta = np.where(runs, np.maximum(beta, 0.0), 0.0)
+            value = np.maximum(cells - demand[:, None] * alpha, 0.0).sum(axis=0)
+            least = np.minimum(least, value - lost_rate(problem) * alpha - least_replicas(problem) * beta)
+        least[~runs] = -np.inf
+        return least
+
+    def _at_own_prices(self, cells: FloatArray, left: FloatArray, prices: FloatArray) -> FloatArray:
+        """vᵢ less m_xᵢ at the linear program's α, β, μ, shape (versions,)."""
+        program, problem = self.program, self.program.problem
+        versions = np.zeros(len(problem.versions))
+        alpha, beta, mu = (prices[self._places[name]] if name in self._places else versions for name in _PRICED)
+        if problem.pools:
+            alpha = alpha / np.where(problem.rate.max(axis=1) > 0, problem.rate.max(axis=1), 1.0)
+        of_row = problem.traffic[:, None] * (mu - problem.demand * alpha)
+        value: FloatArray = np.maximum(cells + of_row, 0.0).sum(axis=0) - problem.min_share * mu
+        if problem.pools:
+            i, p = program.r_version, program.bin_pool[program.r_bin]
+            gain = np.maximum(alpha[i] * problem.rate[i, p] + beta[i] + left[program.r : program.m], 0.0)
+            value += np.bincount(i, weights=gain * self.model.upper[program.r : program.m], minlength=len(value))
+            value -= lost_rate(problem) * alpha + least_replicas(problem) * beta
+        return value

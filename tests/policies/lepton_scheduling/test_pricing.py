@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 
 import numpy as np
 import pytest
 
-from lepton_plugins.planning.solver import limits_of
+from lepton_plugins.planning.solver import limits_of, required_of
 from lepton_plugins.records.spec import Budget
 from lepton_scheduling.engine import by_scipy
 from lepton_scheduling.exchange import Exchange
@@ -57,3 +58,22 @@ def test_exchanges_better_a_set_and_keep_conflicts_and_limits():
             taken[i] = True
     greedy = float(worth[taken].sum())
     assert worth[runs].sum() > greedy
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_on_pools_prices_are_as_tight_as_the_relaxed_program(seed, new_pooled):
+    problem = new_pooled(seed, survive=seed % 2 == 0, min_share=0.1 * (seed % 3), conflicts=[(0, 1)] * (seed % 2))
+    program, limits = Program(problem), limits_of(problem)
+    relaxed = program.solve(program.mixture(), limits, relaxed=True)
+    pricing = Pricing(program, limits, program.mixture())
+    assert pricing.done == (relaxed.status == "optimal")
+    if not pricing.done:
+        return
+    if problem.in_force is None:
+        assert pricing.bound == pytest.approx(relaxed.value, abs=1e-6)
+    for version in range(3):
+        held = np.eye(3, dtype=bool)[version] | required_of(problem)
+        forced = Program(replace(problem, required=held, min_share=0.0))
+        found = forced.solve(forced.mixture(), limits, relaxed=True)
+        if problem.min_share == 0 and found.status == "optimal":
+            assert found.value <= pricing.bound + min(pricing.adds[version], 0.0) + 1e-6
