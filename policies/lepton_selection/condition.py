@@ -101,18 +101,20 @@ def context_of(places: Iterable[Place], values: Mapping[str, Any]) -> cel.Contex
     try:
         return cel.Context(known)  # All at once: half the time of one by one.
     except (TypeError, ValueError, OverflowError):
-        return _one_by_one(known)
+        return cel.Context(_fitting(known))
 
 
-def _one_by_one(known: Mapping[str, Any]) -> cel.Context:
+def _fitting(known: Mapping[str, Any]) -> dict[str, Any]:
     """Without the values that CEL has no type for."""
-    context = cel.Context()
+    found: dict[str, Any] = {}
     for name, value in known.items():
+        value = _fitting(value) if name in _MAPS else value
         try:
-            context.add_variable(name, value)
+            cel.Context({name: value})
         except (TypeError, ValueError, OverflowError):
             continue
-    return context
+        found[name] = value
+    return found
 
 
 def _check_size(source: str, bare: str) -> None:

@@ -107,10 +107,12 @@ class Encoder:
         self.width = sum(map(_width, columns))
         self._names = [column["name"] for column in columns if column["kind"] == "standard"]
         standard = [column for column in columns if column["kind"] == "standard"]
-        self._means = np.array([column["mean"] for column in standard])
-        self._scales = np.array([1.0 / column["scale"] for column in standard])
+        count, after = len(standard), self.width - len(standard)
+        # In the shape of a row: zeros are subtracted from what comes after, and it is multiplied by ones.
+        self._means = np.array([*(column["mean"] for column in standard), *[0.0] * (after + 1)])
+        self._scales = np.array([*(1.0 / column["scale"] for column in standard), *[1.0] * (after + 1)])
         self._get = _getter(self._names)
-        self._pack = Struct(f"{len(standard)}d").pack
+        self._pack = Struct(f"{count}d{8 * after}xd").pack
         #: Single rows take a short way where the columns are in the order that `declare_linear` gives them.
         self._rest: list[tuple[str, int, dict[str | None, int] | None, int]] | None = None
         if [column["name"] for column in columns[: len(standard)]] == self._names:
@@ -130,22 +132,21 @@ class Encoder:
             at += _width(column)
         return found
 
-    def encode_one(self, context: Mapping[str, Any], row: NDArray[np.float64]) -> None:
-        """Encode one row into the first `width` numbers of `row`, zeros so far; the same numbers as `encode`."""
+    def encode_one(self, context: Mapping[str, Any]) -> NDArray[np.float64]:
+        """One row as `encode` gives it, and behind it a 1, the constant of linear models: shape (width + 1,)."""
         if self._rest is None:
-            self._encode_slowly(context, row)
-            return
-        if self._names:
-            try:
-                raw = np.frombuffer(self._pack(*self._get(context)))
-            except (StructError, KeyError):
-                raw = self._with_means(context)
-            standard = np.subtract(raw, self._means)
-            standard = np.multiply(standard, self._scales, row[: len(raw)])
-            # One product mostly tells that all are near: no NaN, nothing beyond the farthest.
-            if not standard.dot(standard) < _FARTHEST**2:
-                near = np.clip(standard, -_FARTHEST, _FARTHEST)
-                standard[:] = np.where(np.abs(raw) < _HUGE, near, 0.0)
+            columns = {column["name"]: column_of(context.get(column["name"])) for column in self._columns}
+            return np.append(self.encode(columns, 1, np.float64)[0], 1.0)
+        try:
+            raw = np.frombuffer(self._pack(*self._get(context), 1.0))
+        except (StructError, KeyError):
+            raw = self._with_means(context)
+        row: NDArray[np.float64] = raw - self._means
+        row *= self._scales
+        # One product mostly tells that all are near: no NaN, nothing beyond the farthest.
+        if not row.dot(row) < _FARTHEST**2:
+            near = np.clip(row, -_FARTHEST, _FARTHEST)
+            row = np.where(np.abs(raw) < _HUGE, near, 0.0)
         for name, start, levels, width in self._rest:
             value = context.get(name)
             text = value if type(value) is str else canonical(value)
@@ -156,12 +157,16 @@ class Encoder:
             elif text is not None:
                 code = crc32(text.encode("utf-8", "surrogatepass"))
                 row[start + (code >> 1) % width] = 1.0 if code & 1 else -1.0
+        return row
 
     def _with_means(self, context: Mapping[str, Any]) -> NDArray[np.float64]:
-        """The standardised columns of a row that lacks some, or has other things than numbers: the means instead."""
-        values = [_number(context.get(name)) for name in self._names]
-        missing = [value != value for value in values]
-        return np.where(missing, self._means, values)
+        """A row that lacks standardised columns, or has other things than numbers there: the means instead."""
+        raw = np.zeros(self.width + 1)
+        raw[-1] = 1.0
+        for place, name in enumerate(self._names):
+            value = _number(context.get(name))
+            raw[place] = self._means[place] if value != value else value
+        return raw
 
     def _encode_standard(self, context: Mapping[str, NDArray[Any]], matrix: NDArray[np.floating[Any]]) -> int:
         """The leading standardised columns together, and how many they are: 0 where they need a look each."""
@@ -173,16 +178,12 @@ class Encoder:
         block = matrix[:, :count].T
         for place, name in enumerate(self._names[:count]):
             np.subtract(context[name], self._means[place], out=block[place], casting="unsafe")
-        block *= self._scales[:, None].astype(block.dtype)
+        block *= self._scales[:count, None].astype(block.dtype)
         if not (block.max() <= _FARTHEST and block.min() >= -_FARTHEST):
             np.clip(block, -_FARTHEST, _FARTHEST, out=block)
             for place, name in enumerate(self._names[:count]):
                 block[place][~_numbers(context[name])[1]] = 0.0
         return count
-
-    def _encode_slowly(self, context: Mapping[str, Any], row: NDArray[np.float64]) -> None:
-        columns = {column["name"]: column_of(context.get(column["name"])) for column in self._columns}
-        row[: self.width] = self.encode(columns, 1, np.float64)[0]
 
     def encode(
         self, context: Mapping[str, NDArray[Any]], rows: int, dtype: DTypeLike = np.float32

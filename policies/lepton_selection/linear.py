@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FILE = "start.f64"
 #: Encoded features at most: each arm keeps their square.
 _WIDEST = 512
-#: Rows at once, so that the products of all arms stay in the processor's cache.
-_ROWS = 96
+#: Numbers that a product of all arms has at once, so that it stays in the processor's cache, and rows at least.
+_CELLS, _LINE = 32_768, 48
 #: After so many updates the inverses are made anew: rounding adds up.
 _RENEW = 2000
 
@@ -75,11 +75,9 @@ class LinearBandit(Bandit):
         self._first_rewards = params.prior * start[self._size :][order]
         explained = np.linalg.solve(self._first, self._first_rewards.T).T
         self._first_squares = float((explained * self._first_rewards).sum())
-        self._blank = np.zeros(self._size)
-        self._blank[-1] = 1.0
         self._room = np.empty((self._size, self._size))
         self._updates = 0
-        self._single: NDArray[np.float32] | None = None
+        self._split: dict[np.dtype[Any], tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
         self._variance: float | None = None
         self.restore(np.zeros((len(self.arms), self.width)))
 
@@ -122,8 +120,7 @@ class LinearBandit(Bandit):
 
     def contribution(self, context: Mapping[str, Any], reward: float, propensity: float) -> Floats:
         size = self._size
-        x = self._blank.copy()
-        self._encoder.encode_one(context, x)
+        x = self._encoder.encode_one(context)
         made = np.empty(self.width)
         # A product of matrices: half the time of an outer product.
         np.dot(x[:, None], x[None], out=made[: size * size].reshape(size, size))
@@ -139,18 +136,17 @@ class LinearBandit(Bandit):
         with self._lock:
             self._sums[arm] += contribution if weight == 1.0 else weight * contribution
             self._updates += 1
-            self._single = self._variance = None
+            self._split, self._variance = {}, None
             if self._updates >= _RENEW:
                 self._renew()
                 return
-            block = self._stack[place]
-            inverse = block[:size]
+            inverse = self._inverses[place]
             step = inverse.dot(x)
             scale = weight / (1.0 + weight * step.dot(x))
             inverse -= np.dot(step[:, None], (step * scale)[None], out=self._room)
             rewards = self._rewards[place]
             rewards += weight * contribution[size * size : -1]
-            inverse.dot(rewards, out=block[size])
+            inverse.dot(rewards, out=self._weights[place])
 
     def restore(self, sums: Floats) -> None:
         with self._lock:
@@ -158,17 +154,18 @@ class LinearBandit(Bandit):
             self._renew()
 
     def _renew(self) -> None:
-        """A⁻¹ and θ of all arms from the sums: `_stack` (arms, size + 1, size) has both."""
-        size = self._size
+        """A⁻¹ and θ of all arms from the sums, one below the other in `_flat`: one product with x for a row."""
+        size, arms = self._size, len(self._live)
         live = self._sums[self._live]
         moments = self._first + live[:, : size * size].reshape(-1, size, size)
         self._rewards = self._first_rewards + live[:, size * size : -1]
-        stack = np.empty((len(self._live), size + 1, size))
-        stack[:, :size] = np.linalg.inv(moments)
-        stack[:, size] = np.einsum("kij,kj->ki", stack[:, :size], self._rewards)
-        self._stack = stack
-        self._flat = stack.reshape(-1, size)
-        self._single = self._variance = None
+        flat = np.empty((arms * size + arms, size))
+        self._inverses = flat[: arms * size].reshape(arms, size, size)
+        self._weights = flat[arms * size :]
+        self._inverses[:] = np.linalg.inv(moments)
+        np.einsum("kij,kj->ki", self._inverses, self._rewards, out=self._weights)
+        self._flat = flat
+        self._split, self._variance = {}, None
         self._updates = 0
 
     # --- serving ---------------------------------------------------------------------------
@@ -190,20 +187,18 @@ class LinearBandit(Bandit):
         with self._lock:
             if self._variance is None:
                 live, size = self._sums[self._live], self._size
-                explained = float((self._stack[:, size] * self._rewards).sum())
+                explained = float((self._weights * self._rewards).sum())
                 residual = float(live[:, -1].sum()) + self._first_squares - explained
                 self._variance = (0.25 + max(residual, 0.0)) / (1.0 + float(live[:, size * size - 1].sum()))
             return self._variance
 
     def _moments_one(self, context: Mapping[str, Any]) -> tuple[Floats, Floats]:
-        """xᵀθ and xᵀA⁻¹x (live arms,) of one row."""
-        x = self._blank.copy()
-        self._encoder.encode_one(context, x)
+        """xᵀθ and xᵀA⁻¹x (live arms,) of one row; rounding may leave the latter below zero."""
+        x = self._encoder.encode_one(context)
+        arms = len(self._live)
         with self._lock:
-            found: Floats = self._flat.dot(x).reshape(-1, self._size + 1)
-        squares: Floats = found[:, :-1].dot(x)
-        # A sum of squares but for rounding.
-        return found[:, -1], np.abs(squares, out=squares)
+            found: Floats = self._flat.dot(x)
+        return found[-arms:], found[:-arms].reshape(arms, -1).dot(x)
 
     def _encoded(
         self, context: Mapping[str, NDArray[Any]], rows: int, dtype: DTypeLike = np.float64
@@ -216,22 +211,38 @@ class LinearBandit(Bandit):
 
     def _moments(self, x: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
         """xᵀθ and xᵀA⁻¹x (rows, live arms) of rows (rows, size), in their precision."""
-        with self._lock:
-            stack: NDArray[Any] = self._halved() if x.dtype == np.float32 else self._stack.copy()
-        arms, size = len(stack), self._size
-        flat = stack[:, :-1].reshape(arms * size, size)
-        squares = np.empty((arms, len(x)), dtype=stack.dtype)
-        for start in range(0, len(x), _ROWS):
-            chunk = np.ascontiguousarray(x[start : start + _ROWS].T)
-            product = (flat @ chunk).reshape(arms, size, -1)
-            np.einsum("kdr,dr->kr", product, chunk, out=squares[:, start : start + _ROWS])
-        return (stack[:, -1] @ x.T).T, squares.T
+        weights, upper, lower = self._split_by(x.dtype)
+        arms, half = len(weights), self._size - lower.shape[1]
+        squares = np.empty((arms, len(x)), dtype=x.dtype)
+        step = max(_CELLS // (len(upper) * _LINE), 1) * _LINE
+        for start in range(0, len(x), step):
+            first, last = x.T[:half, start : start + step], x.T[half:, start : start + step]
+            part = squares[:, start : start + step]
+            product = (upper @ x.T[:, start : start + step]).reshape(arms, half, -1)
+            np.einsum("kdr,dr->kr", product, first, out=part)
+            part += np.einsum("kdr,dr->kr", (lower @ last).reshape(arms, len(last), -1), last)
+        return (weights @ x.T).T, squares.T
 
-    def _halved(self) -> NDArray[np.float32]:
-        """`_stack` in single precision."""
-        if self._single is None:
-            self._single = self._stack.astype(np.float32)
-        return self._single
+    def _split_by(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """θ (arms, size), and A⁻¹ as the three quarters that its symmetry leaves to be multiplied.
+
+        With x in two parts xᵀA⁻¹x is x₁ᵀ(B₁₁x₁ + 2 B₁₂x₂) + x₂ᵀB₂₂x₂: the rows of (B₁₁, 2 B₁₂) of all arms below each
+        other, and those of B₂₂.
+        """
+        with self._lock:
+            found = self._split.get(dtype)
+            if found is None:
+                half = self._size // 2
+                upper = self._inverses[:, :half].astype(dtype)
+                upper[:, :, half:] *= 2.0
+                lower = self._inverses[:, half:, half:].astype(dtype)
+                found = (
+                    self._weights.astype(dtype),
+                    upper.reshape(-1, self._size),
+                    lower.reshape(-1, self._size - half),
+                )
+                self._split[dtype] = found
+            return found
 
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
         means, squares = self._moments_one(context)

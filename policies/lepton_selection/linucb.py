@@ -17,6 +17,7 @@ from lepton_selection.linear import LinearBandit, LinearParams
 
 #: Where the two best are nearer than this, single precision doesn't tell which is better.
 _NEAR = 1e-3
+_ROUNDING = 1e-12
 
 _BEST, _FLOOR = "highest bound", "floor: another has the highest bound"
 
@@ -53,7 +54,8 @@ class LinUcb(LinearBandit):
         means, squares = self._moments_one(context)
         alpha = self._alpha
         # Lists: for this few numbers Python is faster than numpy.
-        bounds = [mean + alpha * sqrt(square) for mean, square in zip(means.tolist(), squares.tolist(), strict=True)]
+        pairs = zip(means.tolist(), squares.tolist(), strict=True)
+        bounds = [mean + alpha * sqrt(square if square > 0.0 else 0.0) for mean, square in pairs]
         best = max(bounds)
         place = bounds.index(best)
         bounds[place] = -inf
@@ -68,10 +70,12 @@ class LinUcb(LinearBandit):
         bounds = self._bounds(*self._moments(self._encoded(batch.context, batch.rows, np.float32))).T
         best = bounds.max(axis=0)
         near = bounds >= best - _NEAR * (1.0 + np.abs(best))
-        arms = np.arange(len(self._live), dtype=np.float32)
-        cells = (arms @ near).astype(np.intp)
+        numbers = np.arange(len(self._live))
+        # Both sums over the arms by one product: who is near, where it is one, and how many are.
+        found, count = np.array([numbers, np.ones_like(numbers)], dtype=np.float32) @ near
+        cells = found.astype(np.intp)
         # Where another arm comes near, single precision doesn't tell who is best.
-        unsure = np.flatnonzero(np.ones_like(arms) @ near > 1.5)
+        unsure = np.flatnonzero(count > 1.5)
         vectors = self._alone
         if len(unsure):
             context = {name: column[unsure] for name, column in batch.context.items()}
@@ -89,11 +93,11 @@ class LinUcb(LinearBandit):
         cumulated = np.cumsum(vectors, axis=1)
         best = vectors.argmax(axis=1)
         numbers = np.arange(len(vectors))
-        upper = cumulated[numbers, best]
-        lower = np.where(best > 0, cumulated[numbers, best - 1], 0.0)
-        at = draws / 2.0**64 * cumulated[:, -1][cells]
+        upper = cumulated[numbers, best] / cumulated[:, -1]
+        lower = np.where(best > 0, cumulated[numbers, best - 1], 0.0) / cumulated[:, -1]
+        fractions = (draws >> np.uint64(11)).astype(np.int64) * 2.0**-53  # A sixth of the time of draws / 2.0**64.
         arms = best[cells]
-        others = np.flatnonzero((at < lower[cells]) | (at >= upper[cells]))
+        others = np.flatnonzero((fractions < lower.max() + _ROUNDING) | (fractions > upper.min() - _ROUNDING))
         arms[others] = invert(vectors[cells[others]], draws[others])
         floor = vectors[cells[others], arms[others]] < vectors.max(axis=1)[cells[others]]
         count = len(vectors)

@@ -26,7 +26,7 @@ from lepton_plugins.routing.policy import (
 )
 from lepton_plugins.routing.store import plain
 from lepton_selection.condition import Condition, context_of
-from lepton_selection.simple_rules import NONE, OPEN, first_rule
+from lepton_selection.simple_rules import NONE, OPEN, first_of_all, first_rule
 from lepton_selection.slot_table import SHIFT, SlotTable, assign
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class Rules(SelectionPolicy):
         #: The outcome of each rule, and last that of none, where no value was lacking.
         self._plain = [self._made(rule, -1) for rule in [*range(len(params.rules)), NONE]]
         self._first = first_rule([rule.when for rule in params.rules], self.features)
+        self._first_of_all = first_of_all(self._conditions, self.features)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled conditions don't pickle.
@@ -220,16 +221,18 @@ class Rules(SelectionPolicy):
         self._kept[key] = outcome
         return outcome
 
-    def _decide(self, values: Sequence[Any]) -> _Outcome:
-        context = context_of(self._places, dict(zip(self.features, values, strict=True)))
-        lacking = -1
+    def _decide(self, values: tuple[Any, ...]) -> _Outcome:
+        rule, lacking = self._first_of_all(*values)
+        if rule != OPEN:
+            return self._made(rule, lacking)
+        context, lacking = context_of(self._places, dict(zip(self.features, values, strict=True))), -1
         for rule, condition in enumerate(self._conditions):
             holds = condition.holds(context)
             if holds:
                 return self._made(rule, lacking)
             if holds is None and lacking < 0:
                 lacking = rule
-        return self._made(-1, lacking)
+        return self._made(NONE, lacking)
 
     def _made(self, rule: int, lacking: int) -> _Outcome:
         known = self._outcomes.get((rule, lacking))

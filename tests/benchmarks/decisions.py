@@ -50,12 +50,23 @@ RULES = [
     {"when": 'carrier in ["YY", "XX"]', "use": 3},
     {"when": "distance > 1500.0", "use": 2},
 ]
+FUNCTIONS = [
+    {"when": 'header["x-tenant"] == "gold"', "use": 2},
+    {"when": 'carrier.startsWith("Z") || carrier.contains("QQ")', "use": 2},
+    {"when": "distance >= 2500.0 && size(carrier) > 2", "use": 3},
+    {"when": "distance > 1500.0", "use": 2},
+]
+OWN = {"when": "distance * 1.609 > 9000.0", "use": 3}
 #: Targets: µs for one row, ns a row in a batch.
 TARGETS = {
     "weighted": (2, 60),
     "segment_best, 1 column": (3, 60),
     "rules, 4 clauses, contexts seen before": (5, None),
     "rules, 4 clauses, new contexts": (5, None),
+    "rules, 4 with functions, new contexts": (5, None),
+    "… without the header, new contexts": (5, None),
+    "rules, 1 of 4 that only CEL can, new contexts": (5, None),
+    "rules, 4 that only CEL can, new contexts": (5, None),
     "linucb": (12, 400),
     "lints": (120, None),
 }
@@ -198,6 +209,15 @@ def main() -> None:
     seen = [{"carrier": row["carrier"], "distance": float(row["distance"])} for row in seen]
     generator = np.random.default_rng(1)
     new = [{"carrier": CARRIERS[i % 5], "distance": float(d)} for i, d in enumerate(generator.random(60_000) * 2000)]
+    tenants = [row | {"header:x-tenant": "tin"} for row in new]
+    columns |= {"header:x-tenant": np.full(ROWS, "tin", dtype=object)}
+    functions = made("rules", Rules, {"rules": FUNCTIONS})
+    mixed = made("rules", Rules, {"rules": [*RULES[:3], OWN]})
+    only = made(
+        "rules",
+        Rules,
+        {"rules": [OWN, *({**OWN, "when": f"{when}{OWN['when']}"} for when in ("2.0 * ", "3.0 * ", "1.0 + "))]},
+    )
     shares = {"1": 0.5, "2": 0.3, "3": 0.2}
     rules = made("rules", Rules, {"rules": RULES})
     lines = [
@@ -206,6 +226,10 @@ def main() -> None:
         ("segment_best, column and bins", made("segment_best", SegmentBest, {"by": ["carrier", "distance:4"]}), seen),
         ("rules, 4 clauses, contexts seen before", rules, seen),
         ("rules, 4 clauses, new contexts", rules, new),
+        ("rules, 4 with functions, new contexts", functions, tenants),
+        ("… without the header, new contexts", functions, new),
+        ("rules, 1 of 4 that only CEL can, new contexts", mixed, new),
+        ("rules, 4 that only CEL can, new contexts", only, new),
         (
             f"learned, 50 trees (onnxruntime {onnxruntime.__version__})",
             made("learned", Learned, {"features": ["carrier", "distance"]}),

@@ -205,7 +205,7 @@ def test_lints_is_as_unsure_as_its_rewards_are_noisy(noise: float, prior: float)
     # The residual sum of squares and the pull of the start, row by row.
     squares = 0.25
     for arm in range(3):
-        weights = policy._stack[arm, 2]
+        weights = policy._weights[arm]
         start = np.linalg.solve(policy._first, policy._first_rewards[arm])
         squares += float((weights - start) @ policy._first @ (weights - start))
         squares += sum((reward - x @ weights) ** 2 for own, x, reward in seen if own == arm)
@@ -319,8 +319,7 @@ def test_encodings() -> None:
         {"delay": 1e300},
         {},
     ):
-        one = policy._blank.copy()
-        policy._encoder.encode_one(context, one)
+        one = policy._encoder.encode_one(context)
         row = {name: np.array([context.get(name)], dtype=object) for name in features}
         assert np.array_equal(policy._encoded(row, 1)[0], one), context
         assert np.abs(one).max() <= 10

@@ -15,7 +15,7 @@ from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.testing.policy import PolicyContract
 from lepton_selection.condition import Condition, context_of
 from lepton_selection.rules import Rules, RulesParams
-from lepton_selection.simple_rules import NONE, OPEN, first_rule
+from lepton_selection.simple_rules import NONE, OPEN, first_of_all, first_rule
 
 CARRIER = {"when": 'carrier == "UA" && distance > 500', "use": 2, "name": "long United"}
 TENANT = {"when": 'header["x-tenant"] == "gold"', "use": {1: 0.5, 3: 0.5}}
@@ -119,7 +119,7 @@ SIMPLE = st.recursive(
         st.builds(
             "{} {} {}".format,
             st.sampled_from(["t", "s"]),
-            st.sampled_from(["==", "!=", "<"]),
+            st.sampled_from(["==", "!=", "<", ">="]),
             st.sampled_from(['"UA"', "'UA'", '""', '"é"', 'r"a"', '"a\\\\n"', "1"]),
         ),
         st.sampled_from(
@@ -130,6 +130,29 @@ SIMPLE = st.recursive(
                 "t in ['x',]",
                 "true",
                 "t.size() > 1",
+                "size(s) <= 2",
+                "2 == t.size()",
+                "n.size() > 1",
+                "1.5 < n",
+                '"U" <= t',
+                't.startsWith("U")',
+                '!s.endsWith("A")',
+                's.contains("") == true',
+                't.contains("{0}")',
+                "t.startsWith(s)",
+                "b",
+                "!b",
+                "b == true",
+                "b != false",
+                "b < true",
+                "!b == true",
+                'header["x"] == "UA"',
+                "header['x'].startsWith(\"U\") && column['t'] != 'AA'",
+                'column["n"] > 1',
+                "n + 1.0 > 2.0",
+                'matches(t, "^U")',
+                't > "A" ? b : n > 1',
+                "has(header.x)",
                 'n == "UA"',
                 "n == null",
             ]
@@ -170,35 +193,71 @@ VALUES = st.fixed_dictionaries(
                 st.integers(),
             ),
         ),
-        **dict.fromkeys(["t", "s"], st.sampled_from(["UA", "AA", "", "é", "\ud800", 1, None, b"UA", True])),
+        **dict.fromkeys(["t", "s"], st.sampled_from(["UA", "AA", "", "é", "\ud800", "{0}", 1, None, b"UA", True])),
+        "b": st.sampled_from([True, False, None, 1, "true", {1}]),
+        "header:x": st.sampled_from(["UA", "u", None, "é"]),
     }
 )
+
+
+NAMES = ["n", "m", "t", "s", "b", "header:x"]
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(SIMPLE, min_size=1, max_size=3), VALUES)
 def test_the_short_way_decides_as_cel_does(whens, values):
     """Whatever is decided without CEL, CEL decides too, by the first condition that holds."""
-    names = ["n", "m", "t", "s"]
-    first = first_rule(whens, names)
-    if first is None:
-        return
-    conditions = [Condition(when) for when in whens]
-    found = first(*(values[name] for name in names))
-    if found == OPEN:
+    try:
+        conditions = [Condition(when) for when in whens]
+    except ValueError:
+        assert first_rule(whens, NAMES) is None, "what isn't CEL isn't simple"
         return
     places = [place for condition in conditions for place in condition.places]
+    row = tuple(values[name] for name in NAMES)
     said = [condition.holds(context_of(places, values)) for condition in conditions]
     expected = next((rule for rule, holds in enumerate(said) if holds), NONE)
-    assert found == expected, (whens, values)
-    assert None not in said[: found if found >= 0 else None], "nothing was lacking"
+    passed = said[: expected if expected >= 0 else None]
+    lacking = passed.index(None) if None in passed else -1
+    found = first_of_all(conditions, NAMES)(*row)
+    assert found in ((OPEN, -1), (expected, lacking)), (whens, values)
+    first = first_rule(whens, NAMES)
+    if first is not None and first(*row) != OPEN:
+        assert first(*row) == expected, (whens, values)
+        assert lacking == -1, "nothing was lacking"
 
 
 def test_simple_rules_take_the_short_way():
     names = ["carrier", "distance"]
     assert first_rule(['carrier == "UA" && distance > 500.0', 'carrier in ["AA"]'], names) is not None
     assert first_rule(["distance >= 5 || !(distance < -1.5e3)"], names)("x", 7.5) == 0
-    # A name that is text here and a number there, functions, headers, another order: all that is CEL's.
-    for when in ('carrier.startsWith("U")', "distance + 1.0 > 5.0", "carrier < 'b'", 'distance == "x"', "carrier == 1"):
+    # A name that is text here and a number there, arithmetic, patterns: all that is CEL's.
+    for when in (
+        'carrier.matches("U")',
+        "distance + 1.0 > 5.0",
+        "carrier < distance",
+        'distance == "x"',
+        "carrier == 1",
+    ):
         assert first_rule([when, "distance > 1.0", 'carrier == "a"'], names) is None
-    assert first_rule(['header["x"] == "y"'], ["header:x"]) is None
+    gold = first_rule(
+        ['header["x"].startsWith("gold") && column["day of week"] in [6, 7]'], ["header:x", "day of week"]
+    )
+    assert (gold("golden", 6), gold("golden", 5), gold(None, 6)) == (0, NONE, OPEN)
+
+
+def test_only_the_conditions_that_need_cel_ask_it():
+    asked = []
+
+    class Asked(Condition):
+        def holds(self, context):
+            asked.append(self.source)
+            return super().holds(context)
+
+    whens = ['header["x"] == "gold"', "a * 2.0 > 6.0", "a + 1.0 > 1.0", 'b.startsWith("x")']
+    of_all = first_of_all([Asked(when) for when in whens], ["header:x", "a", "b"])
+    assert of_all("gold", 4.0, "x") == (0, -1)
+    assert asked == []
+    assert of_all(None, 4.0, "x") == (1, 0), "the header lacks: the first rule is left undecided"
+    assert of_all("tin", -1.0, None) == (NONE, 3)
+    assert asked == [whens[1], *whens[1:3]]
+    assert of_all("tin", -1.0, 7) == (OPEN, -1), "a number where text was expected is CEL's to decide"
