@@ -13,6 +13,7 @@ from lepton_plugins.errors import Infeasible, TrafficInvalid, WeightMissing, nea
 from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.candidates import Candidate
 from lepton_plugins.planning.fractional import Fractional
+from lepton_plugins.planning.latency import LATE, mixture_p99
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.planning.solver import AllocationProblem, AllocationSolution, FloatArray, Solver
 from lepton_plugins.plugins import plugins
@@ -87,6 +88,8 @@ class Allocator:
             conflicts=self.conflicts([item.name for item in everyone]),
             max_versions=self.spec.resources.max_versions,
             min_share=self.spec.resources.min_share,
+            late=self.late(everyone),
+            most_late=None if self.spec.resources.slo.mixture_p99 is None else LATE,
             seed=self.spec.solver.seed,
             headroom=self.spec.resources.headroom,
             pools=node_pools.node_pools(self.spec),
@@ -113,6 +116,23 @@ class Allocator:
         place = {version: index for index, version in enumerate(versions)}
         pairs = [*self.spec.resources.conflicts, *self.apart]
         return [(place[first], place[second]) for first, second in pairs if first in place and second in place]
+
+    def late(self, everyone: Sequence[Candidate]) -> FloatArray:
+        """The part of its answers that each version gives later than `slo.mixture_p99`, shape (versions,)."""
+        limit = self.spec.resources.slo.mixture_p99
+        parts = [
+            item.cost.latency.later_than(1000 * limit) if limit and item.cost.latency else 0.0 for item in everyone
+        ]
+        return np.array(parts)
+
+    def p99_ms(self, shares: Mapping[str, float]) -> float | None:
+        """The p99 of all answers together, in milliseconds; None where a version's latency isn't known."""
+        answering = [item for item in self.live if shares.get(item.name, 0.0) > 0]
+        known = [item.cost.latency for item in answering if item.cost.latency is not None]
+        if not known or len(known) < len(answering):
+            return None
+        total = sum(shares[item.name] for item in answering)
+        return mixture_p99([shares[item.name] / total for item in answering], known)
 
     def weights(self, everyone: Sequence[Candidate]) -> FloatArray:
         """The wᵢ; one each where the plan file gives none."""
@@ -162,7 +182,8 @@ class Allocator:
 
     def _broken(self, shares: Mapping[str, float], names: Sequence[str]) -> list[str]:
         """What else the plan file rules out of versions that no solver chose, in words."""
-        resources = self.spec.resources
+        resources, limit = self.spec.resources, self.spec.resources.slo.mixture_p99
+        p99 = self.p99_ms(shares)
         found = [
             f"resources.conflicts: the policy has versions {names[first]} and {names[second]} run together"
             for first, second in self.conflicts(names)
@@ -170,6 +191,9 @@ class Allocator:
         if resources.max_versions is not None and len(names) > resources.max_versions:
             listed = ", ".join(names)
             found.append(f"resources.max_versions: found {resources.max_versions}, but the policy has {listed} run")
+        if limit is not None and p99 is not None and p99 > 1000 * limit * (1 + 1e-9):
+            of = f"of all answers together with the policy's shares: {p99:.4g} ms"
+            found.append(f"resources.slo.mixture_p99: found {1000 * limit:g} ms, expected no less than the p99 {of}")
         free = {item.name for item in self.live} - self.required
         parts = {name: shares.get(name, 0.0) for name in names if name in free}
         low = [f"version {name} {part:.3g}" for name, part in parts.items() if part < resources.min_share]

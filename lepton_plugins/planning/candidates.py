@@ -211,6 +211,8 @@ def _unfit(candidate: Candidate, spec: PlanSpec, output: OutputKind) -> tuple[st
             rows = "one row" if spec.resources.batch == 1 else f"batches for {spec.resources.batch} rows"
             measured = f"{candidate.cost.p99_ms:.3g} ms on {rows}"
             return "over_slo", f"its p99 is {measured}, the plan asks for at most {limit:g} ms"
+    if spec.resources.slo.mixture_p99 is not None and candidate.cost.latency is None:
+        return "cost_unknown", "its report has no latency, and the plan has a p99 of all answers together"
     return candidate.cost.exceeds(spec.resources)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lepton_plugins.planning.latency import Latency
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.spec import Pool, ResourceSpec
@@ -21,6 +22,7 @@ class Cost:
     gpu: float
     gpu_memory: float
     p99_ms: float | None
+    latency: Latency | None = None
 
     def exceeds(self, resources: ResourceSpec) -> tuple[str, str] | None:
         """Why no plan within these resources can hold the version: a code and a sentence."""
@@ -74,4 +76,5 @@ def cost_of(report: EvaluationReport, batch: int = 1) -> Cost:
         gpu=1.0 if held > 0 else 0.0,
         gpu_memory=held,
         p99_ms=smallest.p99_ms if smallest is not None else None,
+        latency=Latency(smallest.p50_ms, smallest.p95_ms, smallest.p99_ms) if smallest is not None else None,
     )

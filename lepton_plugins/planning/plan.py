@@ -27,6 +27,7 @@ from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.allocation import Allocator
 from lepton_plugins.planning.calibration import calibration_warning
 from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
+from lepton_plugins.planning.degrade import with_cheaper_arm
 from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import notes, union, with_context
 from lepton_plugins.planning.installing import clashes
@@ -139,6 +140,9 @@ class _Planning:
         spec, paired = self.spec, self.paired
         policy: type[SelectionPolicy] = plugins().load("policy", spec.policy.kind)
         allocator = self._allocator()
+        if policy.consults and spec.resources.slo.mixture_p99 is not None:
+            expected = "a policy that asks one version a row: what it asks several for takes the time of all"
+            raise PolicyUnfit(spec.policy.kind, "resources.slo.mixture_p99", expected)
         if policy.learns and paired.ratio is not None:
             raise PolicyUnfit(spec.policy.kind, f"objective.metric: {paired.metric}", _ONE_LABEL)
         try:
@@ -194,6 +198,9 @@ class _Planning:
             raise ExploreMeaningless(spec.policy.kind)
         asked = {name: self._part(name, part, explored) for name, part in work.items() if name in names}
         replicas, allocation = self._on_pools(None if proposal is None else solution, chosen, asked, allocation)
+        shown = {item.name: self._part(item.name, arm_shares[item.name], explored) for item in chosen}
+        p99 = None if policy.consults else allocator.p99_ms(shown)
+        allocation = allocation.model_copy(update={"p99_ms": None if p99 is None else _figure(p99)})
         gain = gains.cross_fitted_gain(
             spec.policy.kind,
             policy,
@@ -208,6 +215,8 @@ class _Planning:
         )
         warnings = [*self.admission.warnings, *(proposal.warnings if proposal is not None else ())]
         warnings += self._warnings(served, chosen, answer, names)
+        around, notes_on_load = with_cheaper_arm(spec.around, chosen, work)
+        warnings += notes_on_load
         plan = DeploymentPlan(
             model=spec.model,
             parent=self.before.plan.digest if self.before.plan is not None else None,
@@ -219,7 +228,7 @@ class _Planning:
             ),
             arms=tuple(
                 item.arm(
-                    self._part(item.name, arm_shares[item.name], explored),
+                    shown[item.name],
                     spec,
                     self._part(item.name, work.get(item.name, 0.0), explored),
                     replicas.get(item.name, {}),
@@ -228,7 +237,7 @@ class _Planning:
             ),
             default=self.default,
             policy=_document(served, made),
-            around=spec.around,
+            around=around,
             per=spec.per,
             topology=spec.topology,
             baseline=paired.baseline,
@@ -253,7 +262,10 @@ class _Planning:
         fallback, live = self.spec.around.fallback, set(self.paired.versions)
         # Whoever explores tries every version.
         everyone = chosen is not None or self.spec.around.explore
-        required = live if everyone else {self.default, fallback or self.default} & live
+        named = {self.default, fallback or self.default}
+        if self.spec.around.degrade is not None and self.spec.around.degrade.to is not None:
+            named.add(self.spec.around.degrade.to)
+        required = live if everyone else named & live
         candidates = self.admission.candidates if chosen is None else chosen
         return Allocator(
             spec=self.spec,

@@ -162,6 +162,7 @@ class PlannedDeployment(Record):
             for name, holds in (
                 ("default", version == self.plan.default),
                 ("fallback", version == (around.fallback or self.plan.default)),
+                ("under load", around.degrade is not None and version == around.degrade.to),
                 ("shadow", version in around.shadow),
             )
             if holds
@@ -176,6 +177,14 @@ class PlannedDeployment(Record):
             limit = getattr(budget, resource, None)
             if limit is not None:
                 lines.append(f"Budget of {resource}: {amount(resource, used)} of {amount(resource, limit)}.")
+        asked, p99 = self.plan.spec.resources.slo.mixture_p99, self.plan.allocation.p99_ms
+        if asked is not None and p99 is not None:
+            lines.append(f"p99 of all answers together, by each version's own: {p99:.3g} ms of {1000 * asked:g} ms.")
+        degrade, slo = self.plan.around.degrade, self.plan.spec.resources.slo.p99
+        if degrade is not None:
+            bounds = [f"within {1000 * degrade.enter * slo:.4g} ms"] if slo is not None else []
+            bounds += [f"with {most} calls of version {name} at once" for name, most in degrade.concurrency.items()]
+            lines.append(f"Under load version {degrade.to} answers what others can't {', or '.join(bounds)}.")
         moves = self.plan.allocation.moves
         if moves is not None:
             lines.append(f"Replicas to start that the plan in force doesn't have: {moves}.")

@@ -43,6 +43,7 @@ class AllocationProblem:
         conflicts      xᵢ + xⱼ ≤ 1 for each pair
         max_versions   Σᵢ xᵢ ≤ max_versions
         min_share      Σ_s traffic_s · share_is ≥ min_share · xᵢ for each i that isn't required
+        late           Σ_s traffic_s Σᵢ share_is · lateᵢ ≤ most_late
 
     With demandᵢ = load · (1 + headroom) · Σ_s traffic_s · share_is, the rows a second that i must bear:
 
@@ -91,6 +92,10 @@ class AllocationProblem:
     """How many may run, those that must run counted."""
     min_share: float = 0.0
     """The least part of the traffic that a version runs for, unless it must run anyway."""
+    late: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """The part of its answers that each version gives too late, shape (versions,). Counts with `most_late`."""
+    most_late: float | None = None
+    """The part of all answers that may be too late: 0.01 where the mixture's p99 has a limit."""
     seed: int = 0
     """For solvers that draw: the same seed gives the same answer, time permitting."""
     headroom: float = 0.0
@@ -191,10 +196,15 @@ def used_by(
     }
 
 
+def late_of(problem: AllocationProblem, shares: FloatArray) -> float:
+    """The part of all answers that are too late."""
+    return float(problem.traffic @ shares @ problem.late) if len(problem.late) else 0.0
+
+
 def limits_of(problem: AllocationProblem) -> dict[str, float]:
-    """What the versions that run may use together, by resource; `versions` is their number."""
+    """What the versions that run may use together, by resource; `versions` is their number, `late` of their answers."""
     given = {resource: getattr(problem.budget, resource) for resource in RESOURCES}
-    given["versions"] = problem.max_versions
+    given |= {"versions": problem.max_versions, "late": problem.most_late}
     return {resource: float(value) for resource, value in given.items() if value is not None}
 
 
@@ -209,7 +219,11 @@ def keeps(
     """Whether an allocation keeps limits, conflicts, minimum shares and, with pools, throughput and nodes."""
     if problem.pools and (placement is None or not _placed(problem, shares, runs, placement, tolerance)):
         return False
-    used = {**used_by(problem, shares, runs, placement), "versions": float(runs.sum())}
+    used = {
+        **used_by(problem, shares, runs, placement),
+        "versions": float(runs.sum()),
+        "late": late_of(problem, shares),
+    }
     free = runs & ~required_of(problem)
     return (
         all(used[resource] <= limit * (1 + tolerance) for resource, limit in limits_of(problem).items())

@@ -22,6 +22,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "gpu": ("resources", "budget", "gpu"),
     "gpu_memory": ("resources", "budget", "gpu_memory"),
     "p99": ("resources", "slo", "p99"),
+    "mixture_p99": ("resources", "slo", "mixture_p99"),
     "headroom": ("resources", "headroom"),
     "batch": ("resources", "batch"),
     "replica_cpu": ("resources", "replica_cpu"),

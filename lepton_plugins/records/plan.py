@@ -103,6 +103,8 @@ class Allocation(Record):
     """By pool, what each node that is used holds: replicas by version."""
     cost: float | None = None
     """The price of the nodes that are used, in the plan file's unit."""
+    p99_ms: float | None = None
+    """The p99 of all answers together, from the versions' own p50, p95 and p99; None where one isn't known."""
     moves: int | None = None
     """Replicas to start that the plan in force doesn't have; None without pools or without a plan in force."""
 

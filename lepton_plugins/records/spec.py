@@ -121,7 +121,8 @@ class Objective(SpecRecord):
     """What is maximised: Σ_s traffic_s Σᵢ share_is·wᵢ·P_is − price (mixture), or Σ wᵢ·Pᵢ (select)."""
 
     metric: str | None = None
-    """A row-decomposable metric; default by task: log_loss, mse, ndcg@10."""
+    """A row-decomposable metric, or f1 (of two classes): of all answers' counts together. Default by task: log_loss,
+    mse, ndcg@10."""
     weights: dict[VersionNumber, Annotated[float, Field(ge=0)]] = {}
     """The wᵢ: for all versions or for none."""
     form: Literal["mixture", "select"] = "mixture"
@@ -245,6 +246,9 @@ class Slo(SpecRecord):
 
     p99: Seconds | None = None
     """Latency of one row that 99 % of the calls stay below, as the evaluation measured it."""
+    mixture_p99: Seconds | None = None
+    """Latency that 99 % of all answers together stay below: a slow version may answer a part of them. From the p50, p95
+    and p99 of each version's calls, measured alone."""
 
 
 class ResourceSpec(SpecRecord):

@@ -85,7 +85,8 @@ class Construction:
         self.cores = float(sum(pool.nodes for pool in problem.pools)) if problem.pools else self.limits.get("cpu")
         span = float((self.value.max(axis=1) - self._floor).sum())
         self.scale = span / self.cores if self.cores and np.isfinite(span) else 0.0
-        columns = [self._part(name, limit) for name, limit in self.limits.items() if name != "cpu" or problem.pools]
+        of_shares = {"late"} if problem.pools else {"late", "cpu"}
+        columns = [self._part(name, limit) for name, limit in self.limits.items() if name not in of_shares]
         columns += sizing.parts(problem)
         self.use = np.stack(columns, axis=1) if columns else np.zeros((len(problem.versions), 0))
         self._uses = self.use.tolist()
@@ -174,7 +175,7 @@ class Construction:
     def _allocate(self, runs: Runs) -> Allocated | None:
         if self.problem.pools:
             return self._allocate_on_pools(runs)
-        shares = best_shares(self.value, self.load, runs, self.cores)
+        shares = self._shares(runs, self.cores)
         if shares is None:
             return None
         required = required_of(self.problem)
@@ -193,6 +194,12 @@ class Construction:
         found = [item for item in (forced, self.allocated(without)) if item is not None]
         return max(found, key=lambda item: item.rank, default=None)
 
+    def _shares(self, runs: Runs, cores: float | None) -> FloatArray | None:
+        """The best shares among these versions, few enough of the answers late; None if there are none."""
+        problem, most = self.problem, self.problem.most_late
+        late = problem.traffic[:, None] * problem.late if most is not None else None
+        return best_shares(self.value, self.load, runs, cores, late, most or 0.0)
+
     def _allocate_on_pools(self, runs: Runs) -> Allocated | None:
         """Shares for more and more, or fewer and fewer, nodes until their whole replicas find a place on them."""
         problem, best = self.problem, None
@@ -201,7 +208,7 @@ class Construction:
             exact = best_among(problem, runs, _SECONDS)
             return None if exact is None else self.ranked(exact.runs, exact.shares, exact.placement)
         for fill in _FILLS:
-            shares = best_shares(self.value, self.load, runs, (self.cores or 0.0) * fill)
+            shares = self._shares(runs, (self.cores or 0.0) * fill)
             if shares is None:
                 break
             running = runs

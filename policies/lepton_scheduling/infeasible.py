@@ -13,7 +13,14 @@ from lepton_plugins.planning.solver import RESOURCES, AllocationProblem, FloatAr
 from lepton_scheduling.engine import Model, by_scipy
 from lepton_scheduling.program import Program, placeable
 
-_NAMES = {"cpu": "CPU", "memory": "memory", "gpu": "GPUs", "gpu_memory": "GPU memory", "versions": "versions"}
+_NAMES = {
+    "cpu": "CPU",
+    "memory": "memory",
+    "gpu": "GPUs",
+    "gpu_memory": "GPU memory",
+    "versions": "versions",
+    "late": "part of late answers",
+}
 #: Conflicts that are tried one by one.
 _MOST_TRIED = 20
 #: Nodes beyond those of a pool that a relaxation may ask for.
@@ -315,10 +322,13 @@ def _pair(problem: AllocationProblem, pair: tuple[int, int]) -> str:
 
 
 def _place(resource: str) -> str:
-    return "resources.max_versions" if resource == "versions" else f"resources.budget.{resource}"
+    own = {"versions": "resources.max_versions", "late": "resources.slo.mixture_p99"}
+    return own.get(resource, f"resources.budget.{resource}")
 
 
 def _amount(resource: str, value: float) -> str:
+    if resource == "late":
+        return f"{100 * value:.3g} % of the answers late"
     return f"{value:.0f}" if resource == "versions" else amount(resource, value)
 
 
@@ -326,6 +336,7 @@ def _needed_by_required(problem: AllocationProblem) -> dict[str, str]:
     program, required = Program(problem), required_of(problem)
     names = ", ".join(version for version, must in zip(problem.versions, required, strict=True) if must)
     text = dict.fromkeys(RESOURCES if problem.pools else ("cpu",), f"at a load of {problem.load:g} rows/s ")
+    text["late"] = ""
     for resource in ("memory", "gpu", "gpu_memory", "versions"):
         if problem.pools and resource != "versions":
             continue

@@ -114,12 +114,14 @@ class Program:
     # --- what columns use and are worth ----------------------------------------------------------
 
     def use(self, resource: str) -> FloatArray:
-        """What each column uses of a resource or of `versions`, shape (columns,), in the resource's own unit."""
+        """What each column uses of a resource, of `versions` or of `late`, shape (columns,), in its own unit."""
         problem = self.problem
         use = np.zeros(self.columns)
         versions = slice(self.cells, self.r)
         if resource == "versions":
             use[versions] = 1.0
+        elif resource == "late":
+            use[: self.cells] = problem.traffic[self.segment] * problem.late[self.version]
         elif problem.pools:
             use[self.r : self.m] = replica_use(problem)[self.r_version, RESOURCES.index(resource)]
         elif resource == "cpu":

@@ -7,8 +7,53 @@ from numpy.typing import NDArray
 
 from lepton_plugins.planning.solver import FloatArray
 
+#: How often the price of a late answer is raised, and how often halved.
+_RAISED, _HALVED = 40, 40
 
-def best_shares(value: FloatArray, load: FloatArray, runs: NDArray[np.bool_], cores: float | None) -> FloatArray | None:
+
+def best_shares(
+    value: FloatArray,
+    load: FloatArray,
+    runs: NDArray[np.bool_],
+    cores: float | None,
+    late: FloatArray | None = None,
+    most: float = 0.0,
+) -> FloatArray | None:
+    """Shares as by `_knapsack`, with Σ share·late ≤ `most`, too, where `late` (segments, versions) is given.
+
+    A late answer gets a price (Everett 1963, Generalized Lagrange multiplier method), found by bisection; the answers
+    just below and above it, mixed so that they meet the limit, are the optimum.
+    """
+    found = _knapsack(value, load, runs, cores)
+    if late is None or found is None or (found * late).sum() <= most:
+        return found
+    least = np.where(np.isneginf(value) | ~runs[None, :], np.inf, late).min(axis=1).sum()
+    if least > most:
+        return None
+    low, high, above, below = 0.0, float(np.ptp(value[np.isfinite(value)])) or 1.0, found, None
+    for _ in range(_RAISED):
+        found = _knapsack(value - high * late, load, runs, cores)
+        if found is not None and (found * late).sum() <= most:
+            below = found
+            break
+        low, high = high, 4 * high
+    if below is None:
+        return None
+    for _ in range(_HALVED):
+        middle = (low + high) / 2
+        found = _knapsack(value - middle * late, load, runs, cores)
+        assert found is not None
+        if (found * late).sum() <= most:
+            high, below = middle, found
+        else:
+            low, above = middle, found
+    more, less = float((above * late).sum()), float((below * late).sum())
+    part = (most - less) / (more - less) * (1 - 1e-9)
+    mixed: FloatArray = part * above + (1 - part) * below
+    return mixed
+
+
+def _knapsack(value: FloatArray, load: FloatArray, runs: NDArray[np.bool_], cores: float | None) -> FloatArray | None:
     """Shares (segments, versions) of the greatest Σ share·value with Σ share·load ≤ `cores`; None if there are none.
 
     `value` is −∞ where a version may not answer; `load` is in cores. Exact: the continuous multiple-choice

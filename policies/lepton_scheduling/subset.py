@@ -13,7 +13,7 @@ from lepton_scheduling.engine import Engine, by_scipy
 from lepton_scheduling.placing import Placed, place, replaced
 from lepton_scheduling.program import Program
 
-_BY_VERSION = ("weights", "cpu", "memory", "gpu", "gpu_memory", "cores", "rate", "in_force")
+_BY_VERSION = ("weights", "late", "cpu", "memory", "gpu", "gpu_memory", "cores", "rate", "in_force")
 
 
 def among(problem: AllocationProblem, kept: NDArray[np.intp]) -> AllocationProblem:

@@ -47,6 +47,8 @@ def constrained_of(seed: int) -> AllocationProblem:
         "max_versions": int(rng.integers(1, 4)) if seed % 4 == 1 else None,
         "min_share": float(rng.uniform(0.05, 0.4)) if seed % 5 < 2 else 0.0,
     }
+    if seed % 6 == 2:
+        changes |= {"late": rng.choice([0.0, 0.01, 0.05, 0.2], 4), "most_late": float(rng.uniform(0.005, 0.06))}
     if seed % 7 < 3:
         changes["required"] = np.zeros(4, dtype=bool)
     return problem_of(seed, 4, 1 + seed % 3, "select" if seed % 2 else "mixture", **changes)
@@ -75,10 +77,13 @@ def brute_force(problem: AllocationProblem) -> float | None:
         cpu = (problem.load * problem.traffic[:, None] * problem.cpu[None, :]).reshape(1, -1)
         free = np.flatnonzero(runs & ~problem.required)
         parts = -np.kron(problem.traffic, np.eye(versions))[free]
+        if problem.most_late is not None:
+            cpu = np.vstack([cpu, (problem.traffic[:, None] * problem.late[None, :]).reshape(1, -1)])
+        limits = [problem.budget.cpu, problem.most_late][: len(cpu)]
         result = linprog(
             -worth,
             A_ub=np.vstack([cpu, parts]),
-            b_ub=np.r_[problem.budget.cpu, np.full(len(free), -problem.min_share)],
+            b_ub=np.r_[limits, np.full(len(free), -problem.min_share)],
             A_eq=whole,
             b_eq=np.ones(segments),
             bounds=[(0, float(ok)) for ok in usable.ravel()],
