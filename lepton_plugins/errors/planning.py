@@ -283,3 +283,15 @@ class ExploreMeaningless(LeptonError):
             f"Found around.explore with the policy {kind}, whose answers are made of several versions' answers: what "
             f"one version alone would have earned can't be told from them. Leave explore out, or plan another policy."
         )
+
+
+class CheaperArmUnknown(LeptonError):
+    """`around.degrade` without `to`, where a version's report doesn't say what a row costs."""
+
+    code = "cheaper_arm_unknown"
+
+    def __init__(self, unknown: Sequence[str], arms: Sequence[str]) -> None:
+        super().__init__(
+            f"around.degrade: which arm is the cheapest isn't known: the report of version {', '.join(unknown)} has no "
+            f"throughput. Name it in around.degrade.to, one of {', '.join(arms)}; or evaluate that version's cost."
+        )

@@ -55,8 +55,12 @@ class Candidate:
         assert report.artifact_digest is not None
         assert report.backend is not None
         replicas, load = sum(pools.values()) or 1, spec.resources.load
+        throughput = None
         if pools and spec.topology == "distributed":
             cpu: float | None = spec.resources.replica_cpu * replicas
+            if cost.cpu:
+                slowest = min(spec.resources.pools[name].speed for name in pools)
+                throughput = spec.resources.replica_cpu / cost.cpu * slowest
         else:
             cpu = load * work * cost.cpu if load is not None and cost.cpu is not None else None
         return Arm(
@@ -78,6 +82,7 @@ class Candidate:
                 memory=int(cost.memory) * replicas if cost.memory is not None else None,
                 gpu=cost.gpu * replicas or None,
                 gpu_memory=int(cost.gpu_memory) * replicas or None,
+                throughput=throughput,
             ),
         )
 
@@ -130,6 +135,8 @@ def roles(spec: PlanSpec) -> dict[str, str]:
     found = dict.fromkeys(spec.around.shadow, "around.shadow")
     if spec.around.fallback is not None:
         found[spec.around.fallback] = "around.fallback"
+    if spec.around.degrade is not None and spec.around.degrade.to is not None:
+        found[spec.around.degrade.to] = "around.degrade.to"
     if spec.default is not None:
         found[spec.default] = "default"
     return found

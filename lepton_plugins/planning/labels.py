@@ -38,6 +38,8 @@ def with_numbers(spec: PlanSpec, params: BaseModel, known: Sequence[ModelVersion
     # Where two names became one key, what else was found there follows from it.
     twice = dict(names.twice(spec.objective.weights, ("objective", "weights")))
     twice |= dict(names.twice(_written(params), place))
+    if spec.around.degrade is not None:
+        twice |= dict(names.twice(spec.around.degrade.concurrency, ("around", "degrade", "concurrency")))
     found = [*twice.items(), *(item for item in found if item[0] not in twice)]
     if found:
         raise SpecInvalid([f"{dotted(at)}: {text}" if at else text for at, text in found])

@@ -41,7 +41,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         evidence.append(candidate.evidence)
         signature = union([signature, candidate.signature])
     shadow = tuple(version for version in plan.around.shadow if version != name)
-    around = plan.around.model_copy(update={"holdout": 0.0, "explore": 0.0, "shadow": shadow})
+    around = plan.around.model_copy(update={"holdout": 0.0, "explore": 0.0, "shadow": shadow, "degrade": None})
     params = {"shares": {name: 1.0}}
     spec = PlanSpec(
         model=plan.model,
@@ -60,7 +60,7 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
         "parent": plan.digest,
         "signature": signature,
         "arms": tuple(_with_share(arm, 1.0 if arm.version == name else 0.0) for arm in arms),
-        "policy": _document(params, [arm.version for arm in arms], plan.default),
+        "policy": fixed_shares(params, [arm.version for arm in arms], plan.default),
         "around": around,
         "allocation": Allocation(solver="none", status="fixed"),
         "gain": None,
@@ -98,7 +98,8 @@ def _with_share(arm: Arm, share: float) -> Arm:
     return arm.model_copy(update={"share": share, "resources": arm.resources.model_copy(update={"cpu": cpu})})
 
 
-def _document(params: dict[str, dict[str, float]], arms: list[str], default: str) -> PolicyDocument:
+def fixed_shares(params: dict[str, dict[str, float]], arms: list[str], default: str) -> PolicyDocument:
+    """The policy `weighted` with these parameters, compiled: no evidence is needed for it."""
     policy = plugins().load("policy", _KIND)
     accepted = policy.Params.model_validate(params)
     made = policy.compile(accepted, PairedPredictions.without_rows(arms, default), None, None, arms, None)

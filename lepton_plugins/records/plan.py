@@ -23,6 +23,8 @@ class ArmResources(Record):
     memory: int | None = None
     gpu: float | None = None
     gpu_memory: int | None = None
+    throughput: float | None = None
+    """Rows a second of one replica, as measured for the cores that it has; None where it has no process of its own."""
 
 
 class Arm(Record):

@@ -168,8 +168,36 @@ class Breaker(SpecRecord):
     """How long until one call tries it again; twice as long after each trial that fails."""
 
 
+class Degrade(SpecRecord):
+    """What happens when an arm has too much to do: a cheaper one answers, and the decision says so.
+
+    Needs `resources.slo.p99`, or a limit of calls for an arm.
+    """
+
+    to: VersionNumber | None = None
+    """The arm that answers then; default: the one whose rows cost least by the reports."""
+    concurrency: dict[VersionNumber, Annotated[int, Field(ge=1)]] = {}
+    """Calls that an arm may have at once; the next goes to the cheaper arm."""
+    enter: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Rows move when their answers are expected later than this part of the p99."""
+    leave: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Once rows move, others stay only if they are expected within this part of the p99."""
+    hold: Seconds = 1.0
+    """How long no row must have moved until `enter` counts again."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Degrade:
+        if self.leave >= self.enter:
+            raise ValueError(
+                f"found leave {self.leave:g} and enter {self.enter:g}, expected a leave below enter: what lies "
+                f"between them keeps traffic from fluttering"
+            )
+        return self
+
+
 class Around(SpecRecord):
-    """The wrappers around the policy: guard → holdout → sticky → explore → policy → fallback; shadow beside."""
+    """The wrappers around the policy: guard → holdout → sticky → explore → policy → degrade → fallback; shadow
+    beside."""
 
     guard: Literal["open", "token", "closed"] = "open"
     """Who may force a version: anyone, holders of the token, nobody."""
@@ -182,6 +210,8 @@ class Around(SpecRecord):
     """What keeps a unit with its arm; absent: each request is drawn anew."""
     shadow: Versions = ()
     """Versions that answer beside the chosen one, their answers discarded; they get no share."""
+    degrade: Degrade | None = None
+    """When an arm has too much to do, a cheaper one answers: `{}` takes what is usual. Absent: never."""
     fallback: VersionNumber | None = None
     """The arm that answers when the chosen one can't; default: the default arm."""
     timeout: Seconds | None = None
@@ -229,6 +259,10 @@ class Pool(SpecRecord):
     """Devices of a node."""
     gpu_memory: Bytes | None = None
     """Memory of one device; absent: not looked at."""
+    gpu_key: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] | None = None
+    """Kubernetes' resource of one device, such as nvidia.com/mig-1g.10gb; absent: nvidia.com/gpu."""
+    device_class: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] | None = None
+    """The class of which devices are claimed (DRA) in the place of a resource, such as gpu.nvidia.com."""
     price: Annotated[float, Field(ge=0)] = 0.0
     """What a node that is used costs, in any unit; objective.price says what a unit is worth."""
     speed: Annotated[float, Field(gt=0)] = 1.0
@@ -245,7 +279,8 @@ class Slo(SpecRecord):
     """What a version must keep, or it is rejected."""
 
     p99: Seconds | None = None
-    """Latency of one row that 99 % of the calls stay below, as the evaluation measured it."""
+    """Latency of one row that 99 % of the calls stay below, as the evaluation measured it; `around.degrade` keeps
+    it under load."""
     mixture_p99: Seconds | None = None
     """Latency that 99 % of all answers together stay below: a slow version may answer a part of them. From the p50, p95
     and p99 of each version's calls, measured alone."""
@@ -372,7 +407,8 @@ class PlanSpec(SpecRecord):
     resources: ResourceSpec = ResourceSpec()
     solver: SolverSpec = SolverSpec()
     topology: Literal["embedded", "distributed"] = "embedded"
-    """embedded: all versions in one process. distributed: one service a version, one router."""
+    """embedded: all versions in one process. distributed: one service a version, one router, in what `lepton generate`
+    renders; `lepton serve` and `lepton predict` answer in one process all the same."""
     per: Literal["row", "request"] = "row"
     """What is decided on: each row of a request, or the request as a whole."""
 
@@ -381,6 +417,21 @@ class PlanSpec(SpecRecord):
         if self.default is not None and self.default in self.around.shadow:
             raise ValueError(
                 f"found version {self.default} as default and in around.shadow, whose answers are discarded"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _degrade_by_something(self) -> PlanSpec:
+        degrade = self.around.degrade
+        if degrade is not None and self.resources.slo.p99 is None and not degrade.concurrency:
+            raise ValueError(
+                "found around.degrade without resources.slo.p99 and without around.degrade.concurrency, expected one "
+                "of them, such as resources: {slo: {p99: 50ms}} or degrade: {concurrency: {2: 8}}: nothing else says "
+                "when a version has too much to do"
+            )
+        if degrade is not None and degrade.to is not None and degrade.to in self.around.shadow:
+            raise ValueError(
+                f"found version {degrade.to} as around.degrade.to and in around.shadow, whose answers are discarded"
             )
         return self
 

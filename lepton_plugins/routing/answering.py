@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -40,6 +40,17 @@ class _Part(NamedTuple):
     values: NDArray[Any] | None
     broken: NDArray[np.bool_] | None
     error: Exception | None
+
+
+class Door(Protocol):
+    """Who says whether an arm may be asked now."""
+
+    to: int
+    """The arm that answers where others may not."""
+
+    def enters(self, arm: int, rows: int, since: float | None) -> bool: ...
+
+    def leaves(self, arm: int, rows: int) -> None: ...
 
 
 class Answerer:
@@ -92,16 +103,32 @@ class Answerer:
             return Answer(_assemble(parts, rows), arms, None)
         return self._repaired(parts, arms, columns, rows)
 
-    def consult(self, policy: SelectionPolicy, columns: Columns, rows: int) -> tuple[Answer, Consulted | None]:
+    def consult(
+        self,
+        policy: SelectionPolicy,
+        columns: Columns,
+        rows: int,
+        door: Door | None = None,
+        since: float | None = None,
+    ) -> tuple[Answer, Consulted | None]:
         """All rows as a policy makes their answers of several arms'; None where no arm that it asked could answer.
 
-        Then, and for single rows that stay without an answer, the fallback answers.
+        Then, and for single rows that stay without an answer, the fallback answers. An arm that the `door` keeps
+        shut counts as one that failed.
         """
         failed: dict[int, _Part] = {}
 
         def run(arm: int, index: NDArray[np.intp] | None) -> NDArray[Any] | None:
-            chunk = columns if index is None else take(columns, index)
-            part = self._run(arm, index, chunk, rows if index is None else len(index))
+            number = rows if index is None else len(index)
+            if door is not None and not door.enters(arm, number, since):
+                door.leaves(door.to, number)
+                failed[arm] = _Part(arm, index, None, None, ArmDegraded(self._arms[arm].version, door.to))
+                return None
+            try:
+                part = self._run(arm, index, columns if index is None else take(columns, index), number)
+            finally:
+                if door is not None:
+                    door.leaves(arm, number)
             if part.error is not None:
                 failed[arm] = part
             return part.values
@@ -216,8 +243,9 @@ class Answerer:
         `numbers` are the rows' own in the request (None: all of it).
         """
         tried = []
+        first = (part.error.to,) if isinstance(part.error, ArmDegraded) else ()
         # The default last: it is never left out.
-        for other in dict.fromkeys((self._fallback, self._default)):
+        for other in dict.fromkeys((*first, self._fallback, self._default)):
             if other == part.arm:
                 continue
             second = self._run(other, None, columns, rows, limit=False)
@@ -309,6 +337,17 @@ class OutputMixed(LeptonError):
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         found = " and ".join(sorted({str(shape) for shape in shapes}))
         super().__init__(f"The versions' answers have different shapes a row: {found}; plan versions that agree.")
+
+
+class ArmDegraded(LeptonError):
+    """A version that would answer too late for now (`around.degrade`); arm `to` answers."""
+
+    code = "degraded"
+    http_status = 503
+
+    def __init__(self, version: str, to: int) -> None:
+        super().__init__(f"Version {version} has too much to do to answer in time; a cheaper one answers.")
+        self.to = to
 
 
 def error_code(error: Exception | None) -> str:

@@ -51,6 +51,7 @@ class Counters:
         self.fallback_rows = 0
         self.forced_rows = 0
         self.holdout_rows = 0
+        self.degraded_rows: defaultdict[str, int] = defaultdict(int)
         self._lock = Lock()
 
     def ran(self, version: str, rows: int, seconds: float) -> None:
@@ -66,6 +67,11 @@ class Counters:
         with self._lock:
             failures = self.arms[version].failed
             failures[code] = failures.get(code, 0) + rows
+
+    def degraded(self, version: str, rows: int) -> None:
+        """Rows that a cheaper arm answers because this version had too much to do."""
+        with self._lock:
+            self.degraded_rows[version] += rows
 
     def lacked(self, column: str, rows: int) -> bool:
         """Rows without a column that the policy reads; whether these are the first."""

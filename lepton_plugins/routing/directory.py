@@ -1,4 +1,8 @@
-"""The deployment directory: `plan.json`, `models/<artifact digest>/`, `policy/`; the one input of every router."""
+"""The deployment directory: `plan.json`, `models/<artifact digest>/`, `policy/`; the one input of every router.
+
+A version that a service of its own runs has `services/<artifact digest>/` in the place of its files: what says where
+that service is. The plan is the same plan, with the same digest.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ from lepton_plugins.registry import Registry
 
 PLAN = "plan.json"
 MODELS = "models"
+SERVICES = "services"
 POLICY = "policy"
 
 #: Tells what is being fetched: (version, index, total).
@@ -58,7 +63,8 @@ class DeploymentDirectory:
                 raise DirectoryInvalid(path, f"the policy's file {file.path!r} changed after it was planned")
         directory = cls(path, plan, files)
         for arm in plan.arms if models else ():
-            directory.model_path(arm)
+            if directory.service_path(arm) is None:
+                directory.model_path(arm)
         return directory
 
     def model_path(self, arm: Arm) -> Path:
@@ -69,6 +75,11 @@ class DeploymentDirectory:
                 self.path, f"the files of version {arm.version} are missing ({MODELS}/{folder.name})"
             )
         return folder
+
+    def service_path(self, arm: Arm) -> Path | None:
+        """What says where the service is that runs this arm; None where its files are here."""
+        folder = self.path / SERVICES / digest_hex(arm.artifact_digest, self.path)
+        return folder if folder.is_dir() else None
 
     def check_model(self, arm: Arm) -> Path:
         """The arm's files, after comparing their digest with the plan's; else DigestMismatch."""
@@ -170,6 +181,8 @@ def _read_plan(path: Path) -> DeploymentPlan:
     named = {"default": (plan.default,), "shadow": plan.around.shadow}
     if plan.around.fallback is not None:
         named["fallback"] = (plan.around.fallback,)
+    if plan.around.degrade is not None:
+        named["around.degrade.to"] = (str(plan.around.degrade.to),)
     for role, wanted in named.items():
         for version in wanted:
             if version not in versions:

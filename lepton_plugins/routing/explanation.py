@@ -9,6 +9,7 @@ from lepton_plugins.display import new_table, plain_text
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
+from lepton_plugins.records.spec import Degrade
 from lepton_plugins.routing.counters import ShadowCount
 from lepton_plugins.routing.deciding import EXPLORE, HOLDOUT
 from lepton_plugins.routing.policy import Candidate
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Step(Record):
-    """One layer of the stack: guard, holdout, sticky, explore, policy, fallback or shadow, and what it did."""
+    """One layer of the stack: guard, holdout, sticky, explore, policy, degrade, fallback or shadow, and what it did."""
 
     name: str
     outcome: str
@@ -89,10 +90,12 @@ def explanation(
     candidates: Sequence[Candidate],
     shadows: Mapping[str, ShadowCount],
     left_out: Sequence[str] = (),
+    moving: Sequence[str] = (),
 ) -> Explanation:
     """A decision with the layers it passed, and the policy's word on every arm.
 
-    `shadows` are their counts so far, `left_out` the versions that failed too often to be asked now.
+    `shadows` are their counts so far, `left_out` the versions that failed too often to be asked now, `moving` those
+    that have too much to do.
     """
     labels = {arm.version: arm.label for arm in plan.arms}
     return Explanation(
@@ -108,13 +111,17 @@ def explanation(
         slot=decision.draw >> 48,
         state=decision.state,
         propensity=decision.propensity,
-        stack=_stack(plan, decision, shadows, left_out),
+        stack=_stack(plan, decision, shadows, left_out, moving),
         candidates=tuple(c.model_copy(update={"label": labels[c.version]}) for c in candidates),
     )
 
 
 def _stack(
-    plan: DeploymentPlan, decision: Decision, shadows: Mapping[str, ShadowCount], left_out: Sequence[str]
+    plan: DeploymentPlan,
+    decision: Decision,
+    shadows: Mapping[str, ShadowCount],
+    left_out: Sequence[str],
+    moving: Sequence[str],
 ) -> tuple[Step, ...]:
     around = plan.around
     held = decision.reason == HOLDOUT
@@ -148,6 +155,8 @@ def _stack(
         Step(name="policy", outcome=f"{plan.policy.kind}: {decision.reason}", decides=not held and not explores),
         Step(name="fallback", outcome=fallback),
     ]
+    if around.degrade is not None:
+        steps.insert(4, Step(name="degrade", outcome=_degrades(plan, around.degrade, decision.chosen, moving)))
     if around.explore:
         share = f"{100 * around.explore:.4g} % of the units try an arm drawn from all alike"
         told = f"{share}; this one {'does' if explores else 'does not'}"
@@ -156,6 +165,19 @@ def _stack(
         seen = [_seen(version, shadows.get(version)) for version in around.shadow]
         steps.append(Step(name="shadow", outcome=f"{'; '.join(seen)}; unseen"))
     return tuple(steps)
+
+
+def _degrades(plan: DeploymentPlan, degrade: Degrade, chosen: str, moving: Sequence[str]) -> str:
+    """When the cheaper arm answers, and whether it does now."""
+    if chosen == degrade.to:
+        return f"version {chosen} is the cheaper one: it answers"
+    p99, most = plan.spec.resources.slo.p99, degrade.concurrency.get(chosen)
+    bounds = [f"within {1000 * degrade.enter * p99:.4g} ms"] if p99 is not None else []
+    bounds += [f"with at most {most} calls at once"] if most is not None else []
+    if not bounds:
+        return f"no limit is set for version {chosen}"
+    now = "some of its rows move now" if chosen in moving else "none of its rows moves now"
+    return f"version {degrade.to} answers where version {chosen} can't {' and '.join(bounds)}; {now}"
 
 
 def _seen(version: str, count: ShadowCount | None) -> str:

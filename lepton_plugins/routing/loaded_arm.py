@@ -6,6 +6,7 @@ import math
 import os
 from asyncio import _get_running_loop
 from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,10 @@ from lepton_plugins.errors import ClassesDiffer, OutputUnavailable, StreamingUna
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.signature import Field, Signature
+from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
-from lepton_plugins.routing.micro_batch import MicroBatches
+from lepton_plugins.routing.micro_batch import MOST, MicroBatches
 from lepton_plugins.routing.streaming import Cancellation
 
 #: Spellings of the same two classes.
@@ -38,7 +40,7 @@ class LoadedArm:
     """Runs one version. `context` are the columns that the router takes for itself, no model's input.
 
     Calls that come from several threads while it is busy are answered together, within `objective` seconds
-    where that is given.
+    where that is given. `load` is told how long they take.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class LoadedArm:
         signature: Signature,
         context: frozenset[str],
         objective: float | None = None,
+        load: ArmLoad | None = None,
     ) -> None:
         self.version = arm.version
         self.model = model
@@ -59,7 +62,9 @@ class LoadedArm:
         self._own: tuple[str, ...] | None = None
         self._order: ClassOrder | None = None
         self._find_order()
-        self._batches = MicroBatches(self._answer, connections_of(model) or os.cpu_count() or 1, objective)
+        self._load = load
+        self._call = self._answer if load is None else self._timed
+        self._batches = MicroBatches(self._call, parallel_calls(model), objective)
         own = arm.signature or model.signature
         self._context = context
         self._names = own.input_names if own is not None else None
@@ -77,7 +82,7 @@ class LoadedArm:
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
         """The answer for all rows, in the plan's order of classes; its shape is checked."""
         if _get_running_loop() is not None:
-            return self._answer(columns, rows)  # An event loop's thread never waits for others.
+            return self._call(columns, rows)  # An event loop's thread never waits for others.
         return self._batches.predict(columns, rows)
 
     def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
@@ -86,6 +91,14 @@ class LoadedArm:
             raise StreamingUnavailable(f"Version {self.version}")
         parts: Iterator[Any] = self.model.stream(self._inputs(columns), request, cancelled)  # type: ignore[attr-defined]
         return parts
+
+    def _timed(self, columns: Columns, rows: int) -> NDArray[Any]:
+        began = perf_counter()
+        values = self._answer(columns, rows)
+        # Of larger calls a row takes less; nobody waits behind them for others.
+        if self._load is not None and (rows <= MOST or _get_running_loop() is not None):
+            self._load.learn(rows, began, perf_counter())
+        return values
 
     def _answer(self, columns: Columns, rows: int) -> NDArray[Any]:
         values = self.model.predict(self._inputs(columns), self.output)
@@ -127,6 +140,11 @@ def connections_of(model: LoadedModel) -> int | None:
     """How many calls of a model may wait for another host at once; None where it computes here."""
     connections: int | None = getattr(model, "connections", None)
     return connections
+
+
+def parallel_calls(model: LoadedModel | None) -> int:
+    """How many calls of a model (None: one that isn't loaded yet) run side by side."""
+    return (connections_of(model) if model is not None else None) or os.cpu_count() or 1
 
 
 def streams(model: LoadedModel) -> bool:

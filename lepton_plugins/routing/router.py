@@ -20,15 +20,24 @@ from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.answering import Answer, Answerer, together
+from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.deciding import Decided, Decider
+from lepton_plugins.routing.degrading import Degrader
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.explanation import Explanation, explanation
 from lepton_plugins.routing.inputs import Columns, InputChecker
 from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
-from lepton_plugins.routing.loaded_arm import LoadedArm, RunningArm, connections_of, streams, take
+from lepton_plugins.routing.loaded_arm import (
+    LoadedArm,
+    RunningArm,
+    connections_of,
+    parallel_calls,
+    streams,
+    take,
+)
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
@@ -93,9 +102,17 @@ class Router:
         self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
         objective = plan.spec.resources.slo.p99
 
+        degrade = plan.around.degrade
+        loads = {
+            arm.version: ArmLoad(parallel_calls(models.get(arm.version)), degrade.hold)
+            for arm in plan.arms
+            if degrade is not None
+        }
+
         def ready(arm: Arm, model: LoadedModel) -> LoadedArm:
             context = frozenset(own - taken)
-            return LoadedArm(arm, model, plan.output, self.classes, plan.signature, context, objective)
+            load = loads.get(arm.version)
+            return LoadedArm(arm, model, plan.output, self.classes, plan.signature, context, objective, load)
 
         self.shelf = shelf(ready) if shelf is not None else None
         arms: list[RunningArm] = [
@@ -107,9 +124,12 @@ class Router:
         fallback = self._versions.index(plan.around.fallback or plan.default)
         around = plan.around
         self._answerer = Answerer(arms, fallback, self._decider.default, around.timeout, self.counters, around.breaker)
+        self._degrader: Degrader | None = None
+        if degrade is not None:
+            each = [loads[version] for version in self._versions]
+            self._degrader = Degrader(self._answerer, self._versions, each, degrade, objective, self.counters)
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
-        #: Whether a call may wait for another host: none for an event loop's thread.
-        self.waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
+        self._waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
         #: Whether an arm may answer in parts.
         self.streams = self.shelf is not None or any(streams(model) for model in models.values())
         self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
@@ -209,22 +229,29 @@ class Router:
         request: str | None = None,
         may_force: bool = False,
         apart: bool = False,
+        since: float | None = None,
     ) -> Prediction:
         """`predict` for columns by name with `rows` rows each: the data plane's way in.
 
-        `apart` says that the rows are of different callers: one that a model refuses fails for itself.
+        `apart` says that the rows are of different callers: one that a model refuses fails for itself. `since` is
+        when the request came, by `time.perf_counter`: what it has waited counts where the plan degrades under load.
         """
         checked = self._checker.check(columns, rows)
         if request is None:
             request = REQUEST_IDS.new()
         forced = self._decider.forced(version, may_force) if version is not None else None
         if rows == 1 and forced is None and not self._consults:
-            return self._one(checked, keys, request)
+            return self._one(checked, keys, request, since)
         if forced is None:
             for name in self._read:
                 if name not in checked:
                     self._lacks(name, rows)
-        return self._many(checked, rows, keys, forced, request, apart)
+        return self._many(checked, rows, keys, forced, request, apart, since)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call may wait long, for another host or a slow arm: none for an event loop's thread."""
+        return self._waits or (self._degrader is not None and self._degrader.slow)
 
     @property
     def merges(self) -> bool:
@@ -232,7 +259,9 @@ class Router:
         around = self.plan.around
         return not self._consults and self.plan.per == "row" and around.timeout is None
 
-    def _one(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Prediction:
+    def _one(
+        self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str, since: float | None
+    ) -> Prediction:
         decider = self._decider
         if keys is not None and len(keys) != 1:
             raise RequestInvalid(f"Found {len(keys)} keys", expected="one for each of the 1 rows")
@@ -248,10 +277,13 @@ class Router:
             logged_context[name] = column
             context[name] = plain(column[0])
         choice, held = decider.one(context, draw)
-        values, served, cause = self._answerer.one(choice.arm, columns)
+        if self._degrader is None:
+            values, served, cause = self._answerer.one(choice.arm, columns)
+        else:
+            values, served, cause = self._degrader.one(choice.arm, columns, since)
         if held:
             self.counters.add(holdout=1)
-        shadowed = self._shadows is not None and self._shadows.offer(columns, 1, values)
+        shadowed = self._shadowed(columns, 1, values)
         block = DecisionBlock(
             request,
             time(),
@@ -283,13 +315,16 @@ class Router:
         forced: int | None,
         request: str,
         apart: bool = False,
+        since: float | None = None,
     ) -> Prediction:
         decided, context = self._decided(columns, rows, keys, forced, request)
         if self._consults and forced is None:
-            answer = self._consulted(decided, columns, rows)
+            answer = self._consulted(decided, columns, rows, since)
+        elif self._degrader is not None and forced is None:
+            answer = self._degrader.many(decided.arms, columns, rows, apart, since)
         else:
             answer = self._answerer.many(decided.arms, columns, rows, apart)
-        shadowed = self._shadows is not None and forced is None and self._shadows.offer(columns, rows, answer.values)
+        shadowed = forced is None and self._shadowed(columns, rows, answer.values)
         block = self._block(request, decided, context, answer, forced is not None, shadowed)
         self._keep(block, answer.values)
         return Prediction(answer.values, block, self.classes)
@@ -341,6 +376,12 @@ class Router:
             self.counters.add(holdout=decided.held)
         return decided, context
 
+    def _shadowed(self, columns: Columns, rows: int, values: NDArray[Any]) -> bool:
+        """Whether shadows get these rows: not while there is too much to do without them."""
+        if self._shadows is None:
+            return False
+        return self._shadows.drop() if self.degrading else self._shadows.offer(columns, rows, values)
+
     def _keep(self, block: DecisionBlock, values: NDArray[Any] | None) -> None:
         """For feedback, and in the log."""
         if self._training is not None:
@@ -359,18 +400,21 @@ class Router:
                 self.plan.default,
             )
 
-    def _consulted(self, decided: Decided, columns: Columns, rows: int) -> Answer:
+    def _consulted(self, decided: Decided, columns: Columns, rows: int, since: float | None) -> Answer:
         """The answers that the policy makes of several arms'; `decided` becomes what that amounts to."""
-        free = decided.free
+        free, policy, door = decided.free, self._decider.policy, self._degrader
         if free is None:
-            answer, made = self._answerer.consult(self._decider.policy, columns, rows)
+            answer, made = self._answerer.consult(policy, columns, rows, door, since)
             if made is not None:
                 self._decider.settle(decided, made, None)
             return answer
         held = np.setdiff1d(np.arange(rows), free)
-        parts = [(held, self._answerer.many(decided.arms[held], take(columns, held), len(held)))]
+        if door is not None:
+            parts = [(held, door.many(decided.arms[held], take(columns, held), len(held), False, since))]
+        else:
+            parts = [(held, self._answerer.many(decided.arms[held], take(columns, held), len(held)))]
         if len(free):
-            answer, made = self._answerer.consult(self._decider.policy, take(columns, free), len(free))
+            answer, made = self._answerer.consult(policy, take(columns, free), len(free), door, since)
             parts.append((free, answer))
             if made is not None:
                 self._decider.settle(decided, made, free)
@@ -452,7 +496,13 @@ class Router:
         """Why one row goes where it goes: every layer of the stack, every arm with its score."""
         decision = self.decide(context, key, request=request)
         candidates = self._decider.policy.explain(decision.context)
-        return explanation(self.plan, decision, candidates, dict(self.counters.shadows), self._answerer.left_out)
+        shadows, moving = dict(self.counters.shadows), self.degrading
+        return explanation(self.plan, decision, candidates, shadows, self._answerer.left_out, moving)
+
+    @property
+    def degrading(self) -> tuple[str, ...]:
+        """The versions that have too much to do now: a cheaper one answers some of their rows."""
+        return self._degrader.moving if self._degrader is not None else ()
 
     def _key_of(self, context: Mapping[str, Any], key: Any) -> Any:
         if key is None and self._decider.sticky is not None:

@@ -45,10 +45,14 @@ class Shadows:
         try:
             self._queue.put_nowait((columns, rows, values))
         except Full:
-            for arm in self._arms:
-                self._counters.shadowed(arm.version, dropped=1)
-            return False
+            return self.drop()
         return True
+
+    def drop(self) -> bool:
+        """Count a batch that isn't queued."""
+        for arm in self._arms:
+            self._counters.shadowed(arm.version, dropped=1)
+        return False
 
     def wait(self) -> None:
         """Until everything queued so far has been compared."""

@@ -33,6 +33,7 @@ from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.learning_state import open_state
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
+from lepton_plugins.serving.backlog import Backlog
 from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
@@ -108,6 +109,7 @@ class ServingApp(Starlette):
         """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
         self._taken: list[Taken] = []
         """Requests that are answered at the end of this turn of the event loop."""
+        self._backlog = Backlog()
         self._closing: set[asyncio.Task[None]] = set()
 
     # --- life ------------------------------------------------------------------------------
@@ -297,7 +299,10 @@ class ServingApp(Starlette):
         # Bodies of about a size take about as long.
         kind = (route.path, len(body).bit_length())
         if not route.long or (self._lanes.is_short(kind) and not served.router.waits):
+            if served.degrades:
+                call.since = self._backlog.since()
             return self._lanes.here(kind, route.run, served, call)
+        call.since = perf_counter()
         return await self._lanes.aside(kind, route.run, served, call)
 
     def short_request(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> ShortRequest | None:
@@ -327,11 +332,12 @@ class ServingApp(Starlette):
             or self.serving.metrics.in_flight + len(self._taken) >= limits.in_flight
         ):
             return False
-        self._taken.append(
-            Taken(connection, request, kind, Call(request.params, request.headers, body), perf_counter())
-        )
+        call = Call(request.params, request.headers, body)
+        self._taken.append(Taken(connection, request, kind, call, perf_counter()))
         if len(self._taken) == 1:
             asyncio.get_running_loop().call_soon(self.answer_taken)
+        if self.served.degrades:
+            call.since = self._backlog.since()  # The turn ends behind its answers.
         return True
 
     def answer_taken(self) -> None:
@@ -390,10 +396,13 @@ class ServingApp(Starlette):
         counts = self.serving.metrics
         served.active += 1
         counts.in_flight += 1
+        call.since = start
         try:
             self.check_forcing(served, call)
             self._check_load()
             if self._lanes.is_short(kind) and not served.router.waits:
+                if served.degrades:
+                    call.since = self._backlog.since()
                 answer = self._lanes.here(kind, predict, served, call)
             else:
                 answer = await self._lanes.aside(kind, predict, served, call)

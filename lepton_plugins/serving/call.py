@@ -32,6 +32,8 @@ class Call:
     """What the path says: model, version."""
     headers: Mapping[bytes, bytes]
     body: bytes
+    since: float | None = None
+    """When it had arrived, by `time.perf_counter`; it may have waited since then."""
 
 
 @dataclass(slots=True)

@@ -52,6 +52,11 @@ _COUNTERS = {
 _GAUGES = {
     "in_flight": ("lepton_requests_in_flight", "Requests being answered.", ("model",)),
     "loaded_at": ("lepton_plan_loaded_timestamp_seconds", "When it was loaded.", ("model",)),
+    "degrading": (
+        "lepton_version_degrading",
+        "Processes in which a cheaper version answers some of this one's rows now.",
+        ("model", "version"),
+    ),
     "workers": ("lepton_workers", "Processes by the plan that they answer with.", ("model", "digest")),
 }
 
@@ -71,6 +76,7 @@ def publish(state: ServerState, served: Served) -> None:
             ("in_flight", model): state.metrics.in_flight,
             ("loaded_at", model): state.reload.loaded_at,
             ("workers", model, served.plan.digest): 1,
+            **{("degrading", model, version): 1 for version in served.router.degrading},
         }
     )
 

@@ -20,7 +20,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 _BUCKETS = (*map(str, BOUNDS), "+Inf")
 
 #: Families that say how a worker stands now: of one that ended nothing is left.
-GAUGES = frozenset({"in_flight", "loaded_at", "workers"})
+GAUGES = frozenset({"in_flight", "loaded_at", "workers", "degrading"})
 
 
 class Metrics:

@@ -53,6 +53,8 @@ class Served:
         self._header_columns = [
             (name.removeprefix(HEADER).encode(), name) for name in plan.signature.input_names if name.startswith(HEADER)
         ]
+        #: Whether it matters how long a request has waited.
+        self.degrades = plan.around.degrade is not None
         self.active = 0
         self.published: dict[Key, float] = {}
         """What the metrics know of the router's own counts."""
@@ -82,7 +84,9 @@ class Served:
         keys = None if key is None else [_text(key)] * rows
         columns = self._with_headers(call, columns, rows)
         # Whether the caller may force a version was checked with the route's permission.
-        prediction = self.router.predict_columns(columns, rows, keys=keys, version=version, may_force=True)
+        prediction = self.router.predict_columns(
+            columns, rows, keys=keys, version=version, may_force=True, since=call.since
+        )
         return Reply.of(prediction, self.plan.default, self.headers)
 
     def stream(
@@ -134,7 +138,8 @@ class Served:
         keys = [_text(one.call.headers[b"x-lepton-key"]) for one in asked] if keyed else None
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         try:
-            prediction = self.router.predict_columns(columns, len(asked), keys=keys, apart=True)
+            since = asked[0].call.since  # They were read in one turn.
+            prediction = self.router.predict_columns(columns, len(asked), keys=keys, apart=True, since=since)
         except Exception:
             logger.debug("%d requests are answered one by one", len(asked), exc_info=True)
             return ()

@@ -126,7 +126,7 @@ def test_all_findings_at_once_in_the_order_of_lines(read):
             "model: m\nresources: {budget: {cpu: 2}}\n",
             "found a budget of cpu without load, expected load (such as",
         ),
-        ("model: m\naround: weighted\n", "expected a mapping with the keys breaker, explore, fallback"),
+        ("model: m\naround: weighted\n", "expected a mapping with the keys breaker, degrade, explore, fallback"),
         ("model: m\nobjective: {weights: {1: .nan}}\n", "found .nan, expected a finite number"),
         ("model: m\nversions: [1, 2]\nobjective: {weights: {1: 1}}\n", "none for ['2']; expected a weight for every"),
         ("versions: all\n", "line 1: model: found nothing, expected the key 'model'"),

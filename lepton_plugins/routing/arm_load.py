@@ -1,0 +1,59 @@
+"""How long an arm takes, and what it has to do now: from both, when a further row would be answered."""
+
+from __future__ import annotations
+
+#: What the last measurement counts at least: some ten calls are remembered.
+_NEWEST = 0.1
+
+
+class ArmLoad:
+    """Work in one arm: `calls` and `rows` that have begun and not ended, of which it runs `parallel` calls at once.
+
+    Who comes to an arm that is busy is answered by one call with all who wait (`MicroBatches`): not before so many
+    rows have taken their time. A measurement that is `memory` seconds old counts nothing.
+    """
+
+    __slots__ = ("_learned_at", "_memory", "_rows", "_seconds", "_timed", "calls", "parallel", "rows")
+
+    def __init__(self, parallel: int, memory: float = 1.0) -> None:
+        self.parallel = parallel
+        self.calls = 0
+        self.rows = 0
+        self._memory = memory
+        self._seconds = 0.0
+        self._rows = 0.0
+        self._timed = -1
+        self._learned_at = 0.0
+
+    @property
+    def seconds_a_row(self) -> float | None:
+        """Smoothed, of calls side by side; None before it is known."""
+        return self._seconds / self._rows if self._timed > 0 else None
+
+    def learn(self, rows: int, began: float, ended: float) -> None:
+        """A call of `rows` rows took from `began` to `ended`. Of two threads at once one may go unheard."""
+        self._timed += 1
+        if self._timed == 0:
+            return  # The very first call allocates and compiles.
+        newest = max(_NEWEST, 1 / self._timed, min((ended - self._learned_at) / self._memory, 1.0))
+        self._seconds += (ended - began - self._seconds) * newest
+        self._rows += (rows - self._rows) * newest
+        self._learned_at = ended
+
+    def silent(self, now: float) -> bool:
+        """Whether the last measurement says nothing any more."""
+        return now - self._learned_at >= self._memory
+
+    def expects(self, rows: int, waited: float, *, here: bool) -> float | None:
+        """Seconds from a request's arrival, `waited` ago, to its answer if its `rows` rows came in now; None: unknown.
+
+        `here` is the event loop's thread, which answers all that was read in one turn by one call. What was read
+        waits for the whole of it, and what comes meanwhile as long again.
+        """
+        each = self.seconds_a_row
+        if each is None:
+            return None
+        if here:
+            own = (self.rows + rows) * each
+            return (max(waited, own) if self.rows else waited) + own
+        return waited + each * max(rows, 1 + self.rows + rows - self.parallel)
