@@ -21,11 +21,16 @@ STANDARD = (
     *("model", "sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "triton", "huggingface"),
     *("paddle", "pmml"),
 )
+#: The environment variable that is a custom predictor's storageUri.
+STORAGE_URI = "STORAGE_URI"
 _MODE = "serving.kserve.io/deploymentMode"
 _SCALER = "serving.kserve.io/autoscalerClass"
-_STANDARD_MODES = ("Standard", "RawDeployment")
+STANDARD_MODES = ("Standard", "RawDeployment")
 _SCALERS = ("hpa", "keda", "external", "none")
 _HPA_METRICS = ("cpu", "memory")
+_KNATIVE_MODES = ("Knative", "Serverless")
+_KNATIVE_CLASS = "autoscaling.knative.dev/class"
+_KNATIVE_METRICS = ("concurrency", "rps")
 
 
 def findings(manifest: Manifest) -> list[str]:
@@ -70,7 +75,12 @@ def standard_predictors_have_no_name(manifest: Manifest) -> Iterator[str]:
 
 def one_kind_of_storage(manifest: Manifest) -> Iterator[str]:
     for name, component in _components(manifest):
-        single = any((component.get(kind) or {}).get("storageUri") for kind in STANDARD)
+        single = any((component.get(kind) or {}).get("storageUri") for kind in STANDARD) or any(
+            variable.get("name") == STORAGE_URI
+            for container in component.get("containers") or ()
+            if container.get("name") == "kserve-container"
+            for variable in container.get("env") or ()
+        )
         if single and component.get("storageUris"):
             yield f"spec.{name}: found storageUri and storageUris, expected one of them"
 
@@ -131,7 +141,7 @@ def the_scaler_is_known(manifest: Manifest) -> Iterator[str]:
 
 
 def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
-    if _annotation(manifest, _MODE, "") not in _STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "hpa":
+    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "hpa":
         return
     for name, component in _components(manifest):
         metric, target = component.get("scaleMetric"), component.get("scaleTarget")
@@ -142,11 +152,34 @@ def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
 
 
 def keda_takes_no_scale_metric(manifest: Manifest) -> Iterator[str]:
-    if _annotation(manifest, _MODE, "") not in _STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
+    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
         return
     for name, component in _components(manifest):
         if "scaleMetric" in component:
             yield f"spec.{name}.scaleMetric: found it with keda, expected autoScaling.metrics"
+
+
+def knative_scales_on_requests(manifest: Manifest) -> Iterator[str]:
+    by_requests = not _annotation(manifest, _KNATIVE_CLASS, "").startswith("hpa")
+    if _annotation(manifest, _MODE, "") not in _KNATIVE_MODES or not by_requests:
+        return
+    for name, component in _components(manifest):
+        metric = component.get("scaleMetric")
+        if metric is not None and metric not in _KNATIVE_METRICS:
+            expected = ", ".join(_KNATIVE_METRICS)
+            yield f"spec.{name}.scaleMetric: found {metric!r}, expected one of {expected} in Knative mode"
+        if component.get("deploymentStrategy"):
+            yield f"spec.{name}.deploymentStrategy: found it in Knative mode, expected none"
+
+
+def canaries_stand_beside_a_model(manifest: Manifest) -> Iterator[str]:
+    if not manifest["spec"].get("canary"):
+        return
+    mode = _annotation(manifest, _MODE, "")
+    if mode not in STANDARD_MODES:
+        yield f"spec.canary: found it in the mode {mode or 'of the cluster'}, expected {STANDARD_MODES[0]}"
+    if not any(_predictor(manifest).get(kind) for kind in STANDARD):
+        yield "spec.canary: found it beside a custom predictor, expected none: the plan's shares split the traffic"
 
 
 def canaries_are_named(manifest: Manifest) -> Iterator[str]:
@@ -187,6 +220,8 @@ RULES: tuple[Rule, ...] = (
     the_scaler_is_known,
     the_scaler_knows_the_metric,
     keda_takes_no_scale_metric,
+    knative_scales_on_requests,
+    canaries_stand_beside_a_model,
     canaries_are_named,
     canaries_leave_traffic,
     canaries_do_not_scale,

@@ -43,12 +43,27 @@ def _python_path(manifest: dict[str, Any]) -> None:
     manifest["spec"]["predictor"]["containers"][0]["env"] = [{"name": "PYTHONPATH", "value": "/opt"}]
 
 
-def _canaries(*canaries: dict[str, Any], **stable: Any) -> Callable[[dict[str, Any]], None]:
+def _canaries(*canaries: dict[str, Any], mode: str = "Standard", **stable: Any) -> Callable[[dict[str, Any]], None]:
     def change(manifest: dict[str, Any]) -> None:
+        _moded(mode)(manifest)
         manifest["spec"]["canary"] = list(canaries)
+        manifest["spec"]["predictor"].pop("containers")
+        manifest["spec"]["predictor"]["model"] = {"modelFormat": {"name": "sklearn"}}
         manifest["spec"]["predictor"].update(stable)
 
     return change
+
+
+def _moded(mode: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = mode
+        manifest["spec"]["predictor"].update(fields)
+
+    return change
+
+
+def _storage_variable(manifest: dict[str, Any]) -> None:
+    manifest["spec"]["predictor"]["containers"][0]["env"] = [{"name": "STORAGE_URI", "value": "s3://b/m"}]
 
 
 def _canary(name: str, percent: int = 10, **fields: Any) -> dict[str, Any]:
@@ -63,6 +78,7 @@ BREAKING = [
     ("one_implementation", _predictor(sklearn={"storageUri": "s3://b/m"}, storageUris=None)),
     ("standard_predictors_have_no_name", _without_containers(model={"name": "mine"})),
     ("one_kind_of_storage", _without_containers(model={"storageUri": "s3://b/m"})),
+    ("one_kind_of_storage", _storage_variable),
     ("mount_paths_are_safe", _mounts(("s3://b/m", "/"))),
     ("mount_paths_are_safe", _mounts(("s3://b/m", "/mnt/../etc"))),
     ("mounts_share_a_parent", _mounts(("s3://b/1", "/mnt/1"), ("s3://b/2", "/opt/2"))),
@@ -79,6 +95,10 @@ BREAKING = [
     ("the_scaler_knows_the_metric", _scaled("hpa", scaleMetric="rps")),
     ("the_scaler_knows_the_metric", _scaled("hpa", scaleMetric="cpu", scaleTarget=150)),
     ("keda_takes_no_scale_metric", _scaled("keda", scaleMetric="cpu")),
+    ("knative_scales_on_requests", _moded("Knative", scaleMetric="cpu")),
+    ("knative_scales_on_requests", _moded("Knative", deploymentStrategy={"type": "Recreate"})),
+    ("canaries_stand_beside_a_model", _canaries(_canary("two"), mode="Knative")),
+    ("canaries_stand_beside_a_model", lambda manifest: manifest["spec"].update(canary=[_canary("two")])),
     ("canaries_are_named", _canaries(_canary(""))),
     ("canaries_are_named", _canaries(_canary("two"), _canary("two"))),
     ("canaries_are_named", _canaries(_canary("one"), name="one")),
