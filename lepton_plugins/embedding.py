@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,7 @@ from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.plugin import BackendOffer, Offer
 from lepton_plugins.requirements import merge
 from lepton_plugins.routing.directory import DeploymentDirectory
+from lepton_plugins.routing.loading import backend_of
 
 CORE = "lepton_plugins"
 REQUIREMENTS = "requirements.txt"
@@ -56,10 +59,11 @@ def embedding(
     RequirementsConflict, RequirementInvalid; RequirementsUnpinned for packages that nobody pins and that aren't
     installed here; EnvironmentUnknown for a version that doesn't say what it needs.
     """
-    own, strangers = _used(directory.plan, stores)
+    backends = {arm.version: backend_of(directory, arm) for arm in directory.plan.arms}
+    own, strangers = _used(directory.plan, backends.values(), stores)
     wanted: dict[str, Iterable[str]] = {"the target": needs, "the option requirements": extra}
     wanted |= {f"version {version}": lines for version, lines in _of_versions(directory, tuple(extra))}
-    wanted["Lepton"] = [*_requires(), *_of_plugins(directory.plan, stores), *strangers]
+    wanted["Lepton"] = [*_requires(), *_of_plugins(directory.plan, backends.values(), stores), *strangers]
     if lepton_requirement is not None:
         wanted["the option lepton_requirement"] = [lepton_requirement]
     return Embedding(tuple(sorted({*own, *also})), strangers, _pinned(merge(wanted)))
@@ -104,12 +108,12 @@ def write_packages(found: Embedding, to: Path) -> None:
 
 
 def copy_deployment(directory: Path, to: Path) -> None:
-    """The deployment directory's files: plan, models, policy; nothing else that lies there."""
+    """The deployment directory's files: plan, models, services, policy; nothing else that lies there."""
     opened = DeploymentDirectory.open(directory)
     to.mkdir(parents=True)
     shutil.copyfile(directory / "plan.json", to / "plan.json")
     for arm in opened.plan.arms:
-        source = opened.check_model(arm)
+        source = opened.service_path(arm) or opened.check_model(arm)
         target = to / source.relative_to(opened.path)
         if not target.exists():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
@@ -128,9 +132,11 @@ def files_below(folder: Path) -> list[Path]:
 # --- what a plan uses ----------------------------------------------------------------------------
 
 
-def _used(plan: DeploymentPlan, stores: Sequence[Offer]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _used(
+    plan: DeploymentPlan, backends: Iterable[str], stores: Sequence[Offer]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Entry points of Lepton's own, and other distributions as pinned requirements."""
-    found = [plugins().provider("backend", arm.backend) for arm in plan.arms]
+    found = [plugins().provider("backend", name) for name in backends]
     found.append(plugins().provider("policy", plan.policy.kind))
     found += [plugins().provider("store", store.name) for store in stores]
     own = {status.name for status in found if status.distribution == DISTRIBUTION}
@@ -144,20 +150,34 @@ def _offer(backend: str) -> BackendOffer:
     return offer
 
 
-def _of_plugins(plan: DeploymentPlan, stores: Sequence[Offer]) -> list[str]:
+def _of_plugins(plan: DeploymentPlan, backends: Iterable[str], stores: Sequence[Offer]) -> list[str]:
     """The distributions behind what the plan's plugins import."""
-    imported = {package for arm in plan.arms for package in _offer(arm.backend).requires}
+    imported = {package for name in backends for package in _offer(name).requires}
     imported |= set(plugins().offer("policy", plan.policy.kind).requires)
     imported |= {package for store in stores for package in store.requires}
-    known = packages_distributions()
+    known = _distributions(tuple((path, _changed(path)) for path in sys.path))
     return sorted(min(known.get(name, [name]), key=lambda dist: (dist != name, dist)) for name in imported)
+
+
+@cache
+def _distributions(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """By package, the distributions that have it. A second is what reading them all takes: they are read once a `path`,
+    folders with when they changed."""
+    return packages_distributions()
+
+
+def _changed(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _of_versions(directory: DeploymentDirectory, extra: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     """What the versions were logged with, as far as their backend runs them in that."""
     for arm in directory.plan.arms:
         offer = _offer(arm.backend)
-        if not offer.own_environment:
+        if not offer.own_environment or directory.service_path(arm) is not None:
             continue
         file = directory.model_path(arm) / REQUIREMENTS
         if file.is_file():

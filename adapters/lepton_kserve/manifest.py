@@ -1,16 +1,22 @@
-"""The InferenceService: KServe's v1beta1 API, a custom predictor that runs the data plane."""
+"""The InferenceService: KServe's v1beta1 API, a custom predictor that runs the data plane.
+
+It is the router with all versions, the router before services, or the service of one version: a `Part`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from lepton_kserve import scheduling
+from lepton_kserve.autoscaling import scale
 from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import STANDARD
+from lepton_kserve.scheduling import Need
 from lepton_kserve.sources import folders, storage_uri
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.records.plan import DeploymentPlan
@@ -39,6 +45,39 @@ _YOURS = (
 )
 
 
+MODE = "serving.kserve.io/deploymentMode"
+_KNATIVE = ("Knative", "Serverless")
+#: No address outside the cluster: in Standard mode, and in Knative's.
+_INTERNAL = {"networking.kserve.io/visibility": "cluster-local", "networking.knative.dev/visibility": "cluster-local"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one InferenceService is of a deployment."""
+
+    need: Need
+    headroom: float = 0.0
+    apart: frozenset[str] = frozenset()
+    """Digests of the versions that services of their own run."""
+    router: str | None = None
+    """Of a version's service: the router before it."""
+    alias: str | None = None
+    """Of a version's service: the name that the router calls its model by."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Annotations."""
+
+
+def is_knative(service: Mapping[str, Any]) -> bool:
+    """Whether Knative runs it."""
+    return bool(service["metadata"]["annotations"][MODE] in _KNATIVE)
+
+
+def mode_of(o: KserveOptions) -> str:
+    """The option's deployment mode, else your manifest's, else Standard."""
+    yours = (_yours(o.manifest).get("metadata") or {}).get("annotations") or {}
+    return o.mode or str(yours.get(MODE, "Standard"))
+
+
 def inference_service(
     plan: DeploymentPlan,
     name: str,
@@ -46,6 +85,7 @@ def inference_service(
     plan_volume: Mapping[str, Any],
     mounts: Sequence[Mapping[str, Any]],
     o: KserveOptions,
+    part: Part,
 ) -> dict[str, Any]:
     """The manifest of a plan; what `o.manifest` holds stays unless the router needs it otherwise."""
     mine = _yours(o.manifest)
@@ -53,10 +93,12 @@ def inference_service(
     metadata["name"] = name
     if o.namespace is not None:
         metadata["namespace"] = o.namespace
+    if part.router is not None:
+        metadata["labels"] = {**_INTERNAL, **(metadata.get("labels") or {})}
     annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
-    annotations.setdefault("serving.kserve.io/deploymentMode", "Standard")
+    annotations[MODE] = o.mode or annotations.get(MODE, "Standard")
     annotations |= {
-        "lepton.plan": plan.digest,
+        **part.said,
         "prometheus.io/path": "/metrics",
         "prometheus.io/port": str(PORT),
         "prometheus.io/scrape": "true",
@@ -67,9 +109,12 @@ def inference_service(
     spec = mine["spec"] = dict(mine.get("spec") or {})
     predictor = spec["predictor"] = dict(spec.get("predictor") or {})
     replaced = _replaced(predictor)
-    predictor["storageUris"] = _storage(plan, o.upload or o.models)
+    if part.apart:
+        replaced.pop("resources", None)  # Of a model that runs elsewhere now.
+    if storage := _storage(plan, o.upload or o.models, part.apart):
+        predictor["storageUris"] = storage
     sidecars = [item for item in predictor.get("containers") or () if item.get("name") != CONTAINER]
-    container = _container(plan, name, image, mounts, o, metadata.get("namespace"), replaced)
+    container = _container(plan, name, image, mounts, o, part, metadata.get("namespace"), replaced)
     predictor["containers"] = [container, *sidecars]
     own = [dict(plan_volume), {"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     predictor["volumes"] = _merged("name", predictor.get("volumes"), own)
@@ -77,12 +122,9 @@ def inference_service(
     predictor["securityContext"] = _pod_security(predictor.get("securityContext") or {})
     if o.service_account is not None:
         predictor["serviceAccountName"] = o.service_account
-    least = o.min_replicas if o.min_replicas is not None else predictor.get("minReplicas", _replicas(plan))
-    predictor["minReplicas"] = least
-    most = scheduling.most_replicas(plan, max(least, _replicas(plan)))
-    predictor["maxReplicas"] = o.max_replicas or predictor.get("maxReplicas", most)
-    scheduling.place(predictor, plan, name)
-    scheduling.scale(predictor, plan, annotations["serving.kserve.io/deploymentMode"])
+    scheduling.place(predictor, part.need, name)
+    namespace = metadata.get("namespace")
+    scale(predictor, annotations, part.need, part.headroom, name, namespace, o, knative=is_knative(mine))
     return mine
 
 
@@ -159,10 +201,11 @@ def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in _YOURS if found.get(key)}
 
 
-def _storage(plan: DeploymentPlan, models: str | None) -> list[dict[str, str]]:
+def _storage(plan: DeploymentPlan, models: str | None, apart: frozenset[str]) -> list[dict[str, str]]:
     return [
         {"uri": storage_uri(arm, folder, models), "mountPath": f"{MODELS}/{folder}"}
         for folder, arm in folders(plan).items()
+        if arm.artifact_digest not in apart
     ]
 
 
@@ -172,12 +215,17 @@ def _container(
     image: str,
     mounts: Sequence[Mapping[str, Any]],
     o: KserveOptions,
+    part: Part,
     namespace: str | None,
     yours: Mapping[str, Any],
 ) -> dict[str, Any]:
     service = f"{name}-predictor"
     hosts = [service, *([f"{service}.{namespace}", f"{service}.{namespace}.svc"] if namespace else [])]
-    arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT), "--decisions", o.decisions, "--learning", o.learning]
+    arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT)]
+    if part.alias is not None:  # The router keeps decisions and what is learned.
+        arguments += ["--alias", part.alias]
+    else:
+        arguments += ["--decisions", o.decisions, "--learning", o.learning]
     if name != plan.model:
         arguments += ["--alias", name]  # Transformers and graphs call the model as the InferenceService.
     writable = [{"name": "state", "mountPath": STATE}, {"name": "tmp", "mountPath": "/tmp"}]
@@ -187,13 +235,13 @@ def _container(
         "image": image,
         "command": ["python", "-m", "lepton_kserve.predictor"],
         "args": [*arguments, *(part for host in hosts for part in ("--allowed-host", host))],
-        "env": _merged("name", yours.get("env"), [_token(name, o.token_secret)]),
+        "env": _merged("name", yours.get("env"), [_token(part.router or name, o.token_secret)]),
         **_env_from(yours.get("envFrom"), o.env_secret),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
         "startupProbe": _probe("/v2/health/ready", period=2, failures=150),
-        "resources": _resources(plan, o, yours.get("resources")),
+        "resources": _resources(part.need, o, yours.get("resources")),
         "securityContext": {**(yours.get("securityContext") or {}), **_CONTAINER_SECURITY},
         "volumeMounts": _merged("mountPath", yours.get("volumeMounts"), [*mounts, *writable]),
     }
@@ -240,18 +288,10 @@ def _pod_security(yours: Mapping[str, Any]) -> dict[str, Any]:
     return {**ours, **kept, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def _replicas(plan: DeploymentPlan) -> int:
-    return max(arm.resources.replicas for arm in plan.arms)
-
-
-def _resources(plan: DeploymentPlan, o: KserveOptions, yours: Any) -> dict[str, Any]:
-    """Of one replica: the option's, else your manifest's, else the plan's sum over the arms."""
+def _resources(need: Need, o: KserveOptions, yours: Any) -> dict[str, Any]:
+    """Of one replica, but its devices: the option's, else your manifest's, else the plan's."""
     if yours and o.cpu is None and o.memory is None:
         return dict(yours)
-    replicas = _replicas(plan)
-    cpu = o.cpu or sum(arm.resources.cpu or 0 for arm in plan.arms) / replicas or 1.0
-    memory = o.memory or sum(arm.resources.memory or 0 for arm in plan.arms) / replicas or 2**30
-    gpus = ceil(sum(arm.resources.gpu or 0 for arm in plan.arms) / replicas)
+    cpu, memory = o.cpu or need.cpu or 1.0, o.memory or need.memory or 2**30
     request = {"cpu": f"{ceil(cpu * 1000)}m", "memory": f"{ceil(memory / 2**20)}Mi"}
-    limits = request | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
-    return {"requests": request, "limits": limits}
+    return {"requests": request, "limits": dict(request)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -41,14 +42,35 @@ class KserveOptions(Record):
     """Where a policy keeps what it learns; replicas share it in redis://…, in files each has its own."""
     env_secret: str | None = None
     """A Secret whose keys become variables, for a password: --learning 'redis://:$(PASSWORD)@host:6379/0'."""
+    mode: Literal["Standard", "Knative"] | None = None
+    """KServe's deployment mode (default: your manifest's, else Standard)."""
     cpu: Cores | None = Field(default=None, gt=0)
-    """Of one replica (default: the plan's, else 1 core)."""
+    """Of one replica (default: the plan's, else 1 core); with topology distributed of the router's."""
     memory: Bytes | None = Field(default=None, gt=0)
-    """Of one replica (default: the plan's, else 1Gi)."""
+    """Of one replica (default: the plan's, else 1Gi); with topology distributed of the router's."""
     min_replicas: int | None = Field(default=None, ge=0)
-    """At least so many (default: the plan's)."""
+    """At least so many (default: the plan's); with topology distributed of the router."""
     max_replicas: int | None = Field(default=None, ge=1)
-    """At most so many (default: the plan's)."""
+    """At most so many (default: as many as the plan's pools hold); with topology distributed of the router."""
+    autoscaler: Literal["hpa", "keda", "none"] | None = None
+    """What starts and ends replicas in Standard mode (default: hpa where the plan leaves room)."""
+    scale_on: Literal["cpu", "memory", "rps", "concurrency"] | None = None
+    """What it looks at: cpu or memory (hpa, keda), rps (keda, Knative), concurrency (Knative)."""
+    scale_target: int | None = Field(default=None, ge=1)
+    """How much of that a replica is to have (default: from the measured throughput and the head-room)."""
+    prometheus: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+    """The address that KEDA asks for requests a second, such as http://prometheus.monitoring:9090."""
+    gpu_key: str | None = Field(default=None, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    """The resource of a device, such as nvidia.com/mig-1g.10gb (default: the pool's, else nvidia.com/gpu)."""
+    accelerator: str | None = None
+    """The kind of device, such as nvidia-a100-40gb: a whole one or a MIG profile by the memory that was measured."""
+    device_class: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    """Claim devices of this class (DRA), such as gpu.nvidia.com (default: the pool's)."""
+    fallback: Literal["service", "local"] = "service"
+    """Topology distributed: the version that answers when others can't is a service too, or runs in the router."""
+    service_url: str | None = None
+    """Topology distributed: a version's address, with {service}, {version}, {namespace} in it (default:
+    http://{service}-predictor, where the cluster's Services are headless http://{service}-predictor:8080)."""
     lepton_requirement: str | None = None
     """A requirement such as lepton-plugins==0.1.0, instead of embedding Lepton's packages."""
     requirements: str = ""

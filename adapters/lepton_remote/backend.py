@@ -5,9 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from lepton_plugins.canonical import canonical_json
 from lepton_plugins.errors import ModelFilesInvalid
+from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.backend import Inspection, LoadedModel
-from lepton_remote.endpoint import FILE, Endpoint, read_endpoint
+from lepton_plugins.serving.metadata import model_metadata
+from lepton_remote.endpoint import FILE, Endpoint, Metadata, read_endpoint
 from lepton_remote.peer import open_peer
 
 
@@ -38,6 +41,12 @@ class RemoteBackend:
         if endpoint is None:
             raise ModelFilesInvalid(path, f"it holds no {FILE}")
         return ChatModel(endpoint) if endpoint.protocol == "openai" else RemoteModel(endpoint)
+
+    def point(self, to: Path, url: str, *, model: str, plan: DeploymentPlan, timeout: float) -> None:
+        """Write `to`/remote.json for a server of Lepton's own, which says of its model what its plan says."""
+        said = Metadata.model_validate(model_metadata(plan))
+        endpoint = Endpoint(url=url, model=model, timeout=timeout, classes=plan.classes, metadata=said)
+        (to / FILE).write_bytes(canonical_json(endpoint.model_dump(mode="json")))
 
 
 def describe(url: str, model: str, to: Path | str, *, version: str | None = None, **settings: object) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from lepton_plugins.records.output import OutputKind
+from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
 from lepton_plugins.records.signature import Signature
 
@@ -65,4 +66,15 @@ class Backend(Protocol):
 
     def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
         """Load the files; the caller has checked their digest and the leave to load their format."""
+        ...
+
+
+class ServiceBackend(Backend, Protocol):
+    """A backend whose versions other servers run."""
+
+    def point(self, to: Path, url: str, *, model: str, plan: DeploymentPlan, timeout: float) -> None:
+        """Write into `to` the files of a version that Lepton's data plane at `url` serves as `model` by `plan`.
+
+        Nothing is asked: the server needn't be there yet. `timeout` of one call in seconds.
+        """
         ...

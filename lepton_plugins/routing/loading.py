@@ -7,8 +7,10 @@ from typing import Literal
 
 from lepton_plugins.errors import FormatUnknown, LeptonError, ModelFailed, PackageMissing, TrustRequired
 from lepton_plugins.plugins import plugins
+from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.plugin import BackendOffer
 from lepton_plugins.routing.backend import Backend, Inspection, LoadedModel
+from lepton_plugins.routing.directory import DeploymentDirectory
 
 
 def find_backend(path: Path) -> tuple[str, Inspection]:
@@ -36,6 +38,12 @@ def find_backend(path: Path) -> tuple[str, Inspection]:
     if missing is not None:
         raise missing
     raise FormatUnknown(path)
+
+
+def backend_of(directory: DeploymentDirectory, arm: Arm) -> str:
+    """What runs an arm of a deployment directory: the plan's backend, or what asks the service that runs it."""
+    service = directory.service_path(arm)
+    return arm.backend if service is None else find_backend(service)[0]
 
 
 def load_version(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 
+from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import DirectoryInvalid, LeptonError
 from lepton_plugins.plugins import plugins, validation_lines
 from lepton_plugins.records.plan import Arm, DeploymentPlan
@@ -51,6 +52,9 @@ class Models:
         """One model, its digest checked; to be given back by `release`."""
 
         def from_files() -> LoadedModel:
+            service = self._directory.service_path(arm)
+            if service is not None:
+                return load_version(service, arm.version, threads=self._threads)[0]
             path = self._directory.check_model(arm)
             return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=self._threads)[0]
 
@@ -73,8 +77,13 @@ class Models:
 
     def size(self, arm: Arm) -> int:
         """Bytes of an arm's files: about what it takes in memory."""
+        if self._directory.service_path(arm) is not None:
+            return 0
         path = self._directory.model_path(arm)
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
     def _key(self, arm: Arm) -> ModelKey:
+        service = self._directory.service_path(arm)
+        if service is not None:
+            return ModelKey(digest_tree(service), "", None, self._threads)
         return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads)

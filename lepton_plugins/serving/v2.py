@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from lepton_plugins import __version__
 from lepton_plugins.errors import InputInvalid, RequestInvalid
-from lepton_plugins.routing.inputs import numpy_dtype
 from lepton_plugins.serving.binary import SIZE, BinaryPart, encode_binary, split
 from lepton_plugins.serving.call import Answer, Asked, Call, json_answer
 from lepton_plugins.serving.datatypes import datatype_of, decode_tensor
+from lepton_plugins.serving.metadata import model_metadata, output_names
 from lepton_plugins.serving.payload import decode
 from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
@@ -72,24 +72,8 @@ def models(served: Served, call: Call) -> Answer:
 def model(served: Served, call: Call) -> Answer:
     """Metadata of the router; of one version where the path names it."""
     served.check_model(call.params["model"])
-    versions, signature = list(served.versions), served.plan.signature
-    if "version" in call.params:
-        version = served.version_of(call.params["version"])
-        arm = served.plan.arm(version)
-        versions, signature = [version], (arm.signature if arm else None) or signature
-    inputs = [
-        {"name": field.name, "datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape)}
-        for field in signature.inputs
-    ]
-    return json_answer(
-        {
-            "name": served.model,
-            "versions": versions,
-            "platform": "lepton",
-            "inputs": inputs,
-            "outputs": outputs_metadata(served),
-        }
-    )
+    version = served.version_of(call.params["version"]) if "version" in call.params else None
+    return json_answer(model_metadata(served.plan, version))
 
 
 def model_ready(served: Served, call: Call) -> Answer:
@@ -158,18 +142,13 @@ def wanted_outputs(served: Served, names: list[str]) -> list[str]:
     """The outputs to answer with: those asked for, by default the plan's own."""
     if not names:
         return [served.plan.output]
-    known = _output_names(served)
+    known = output_names(served.plan)
     for name in names:
         if name not in known:
             raise RequestInvalid(
                 f"Output {name[:100]!r} isn't one of this model", field=name, expected=" or ".join(known)
             )
     return names
-
-
-def _output_names(served: Served) -> tuple[str, ...]:
-    """What a client may ask for; of probabilities also the most probable class."""
-    return ("proba", "label") if served.plan.output == "proba" and served.plan.classes else (served.plan.output,)
 
 
 def output_values(served: Served, reply: Reply, name: str) -> NDArray[Any]:
@@ -205,14 +184,3 @@ def _output(served: Served, reply: Reply, name: str, behind: list[bytes] | None)
 
 def _said(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def outputs_metadata(served: Served) -> list[dict[str, Any]]:
-    classes = len(served.plan.classes) or -1
-    known: dict[str, dict[str, Any]] = {
-        "proba": {"name": "proba", "datatype": "FP64", "shape": [-1, classes]},
-        "label": {"name": "label", "datatype": "BYTES", "shape": [-1]},
-        "score": {"name": "score", "datatype": "FP64", "shape": [-1]},
-        "value": {"name": "value", "datatype": "FP64", "shape": [-1]},
-    }
-    return [known[name] for name in _output_names(served)]

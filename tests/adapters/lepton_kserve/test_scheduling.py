@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lepton_kserve.manifest import inference_service
+from lepton_kserve.manifest import Part, inference_service
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import RULES
+from lepton_kserve.scheduling import need_of_all
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.spec import ResourceSpec
 from lepton_plugins.routing.directory import DeploymentDirectory
@@ -49,6 +50,7 @@ def rendered(plan: DeploymentPlan, **options: Any) -> dict[str, Any]:
         {"name": "plan", "configMap": {"name": "p"}},
         [],
         KserveOptions.model_validate({"models": "s3://b/m", **options}),
+        Part(need_of_all(plan), plan.spec.resources.headroom),
     )
 
 

@@ -18,9 +18,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lepton_kserve.manifest import inference_service
+from lepton_kserve.manifest import Part, inference_service
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.plan_map import plan_map
+from lepton_kserve.scheduling import need_of_all
 from lepton_kserve.sources import is_pullable
 from lepton_kserve.target import KserveTarget
 from lepton_plugins.errors import InvalidInput, ManifestInvalid, SourceNotPullable
@@ -179,7 +180,7 @@ def test_whatever_is_yours_stays(
     def routed(manifest: Any) -> Any:
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(manifest))
         options = KserveOptions.model_validate({**MODELS, "from": tmp_path / "mine.yaml"})
-        return inference_service(plan, "mine", "image:1", {"name": "plan"}, [], options)
+        return inference_service(plan, "mine", "image:1", {"name": "plan"}, [], options, Part(need_of_all(plan)))
 
     found = routed({**head, **content})
     assert found["metadata"]["labels"] == labels
