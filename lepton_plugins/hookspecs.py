@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from lepton_plugins import hookspec
 from lepton_plugins.records.event import Event
 from lepton_plugins.records.plugin import (
+    AcceleratorOffer,
     BackendOffer,
     EvaluatorOffer,
     PolicyOffer,
@@ -181,6 +182,32 @@ def lepton_stores() -> Sequence[StoreOffer]:
                     summary="Decisions to a topic",
                     target="acme_lepton.kafka:KafkaDecisionLog",  # called with the URI
                     schemes=("kafka",),
+                )
+            ]
+    """
+    raise AssertionError("a hook specification is never called")
+
+
+@hookspec
+def lepton_accelerators() -> Sequence[AcceleratorOffer]:
+    """Accelerators beside those that Lepton knows: which share of one a version wants is read from them.
+
+    .. versionadded:: 0.1
+
+    A complete plugin::
+
+        from lepton_plugins import hookimpl
+        from lepton_plugins.records.plugin import AcceleratorOffer
+
+        @hookimpl
+        def lepton_accelerators():
+            return [
+                AcceleratorOffer(
+                    name="acme-n1",
+                    summary="Acme's inference card",
+                    memory="32Gi",
+                    key="acme.com/n1",  # Kubernetes' resource
+                    mig={"1g.8gb": "8Gi"},  # parts that are isolated from each other, if it has any
                 )
             ]
     """

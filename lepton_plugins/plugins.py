@@ -17,6 +17,7 @@ from lepton_plugins import hookspecs
 from lepton_plugins.errors import InvalidInput, PluginClash, PluginInvalid, UnknownPlugin
 from lepton_plugins.records.event import Event
 from lepton_plugins.records.plugin import (
+    AcceleratorOffer,
     BackendOffer,
     EvaluatorOffer,
     Offer,
@@ -43,6 +44,7 @@ FAMILIES: dict[str, tuple[str, type[Offer]]] = {
     "backend": ("lepton_backends", BackendOffer),
     "target": ("lepton_targets", TargetOffer),
     "store": ("lepton_stores", StoreOffer),
+    "accelerator": ("lepton_accelerators", AcceleratorOffer),
 }
 
 

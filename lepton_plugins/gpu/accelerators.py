@@ -1,4 +1,4 @@
-"""Accelerators by name: memory, Kubernetes' resource key, MIG profiles. The table is data, `accelerators.yaml`."""
+"""Accelerators by name: memory, Kubernetes' resource key, MIG profiles. Data: `accelerators.yaml`, and plugins'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from lepton_plugins.errors import InvalidInput, nearest
+from lepton_plugins.errors import InvalidInput, PluginClash, nearest
+from lepton_plugins.plugins import DISTRIBUTION, plugins
 from lepton_plugins.records.record import Record
 
 _GIB = 2**30
@@ -32,9 +33,18 @@ class Accelerator(Record):
     mig: tuple[MigProfile, ...] = ()
 
 
-@cache
 def accelerators() -> dict[str, Accelerator]:
-    """The table, by name."""
+    """Lepton's own table and what plugins offer, by name; PluginClash where one offers a name of the table."""
+    own = _table()
+    offered = plugins().offers("accelerator")
+    for name in offered:
+        if name in own:
+            raise PluginClash("accelerator", name, [DISTRIBUTION, plugins().provider("accelerator", name).provider])
+    return own | {name: offer.load() for name, offer in offered.items()}
+
+
+@cache
+def _table() -> dict[str, Accelerator]:
     return read_table(_TABLE.read_text(encoding="utf-8"))
 
 
