@@ -13,31 +13,35 @@ class ArmLoad:
     rows have taken their time. A measurement that is `memory` seconds old counts nothing.
     """
 
-    __slots__ = ("_learned_at", "_memory", "_rows", "_seconds", "_timed", "calls", "parallel", "rows")
+    __slots__ = ("_learned_at", "_memory", "_rows", "_seconds", "_timed", "calls", "parallel", "rows", "seconds_a_row")
 
     def __init__(self, parallel: int, memory: float = 1.0) -> None:
         self.parallel = parallel
         self.calls = 0
         self.rows = 0
+        self.seconds_a_row: float | None = None
+        """Smoothed, of calls side by side; None before it is known."""
         self._memory = memory
         self._seconds = 0.0
         self._rows = 0.0
         self._timed = -1
         self._learned_at = 0.0
 
-    @property
-    def seconds_a_row(self) -> float | None:
-        """Smoothed, of calls side by side; None before it is known."""
-        return self._seconds / self._rows if self._timed > 0 else None
-
     def learn(self, rows: int, began: float, ended: float) -> None:
         """A call of `rows` rows took from `began` to `ended`. Of two threads at once one may go unheard."""
         self._timed += 1
-        if self._timed == 0:
-            return  # The very first call allocates and compiles.
-        newest = max(_NEWEST, 1 / self._timed, min((ended - self._learned_at) / self._memory, 1.0))
+        if self._timed < 10:
+            if self._timed == 0:
+                return  # The very first call allocates and compiles.
+            newest = 1 / self._timed
+        else:
+            newest = _NEWEST
+        age = (ended - self._learned_at) / self._memory
+        if age > newest:
+            newest = age if age < 1.0 else 1.0
         self._seconds += (ended - began - self._seconds) * newest
         self._rows += (rows - self._rows) * newest
+        self.seconds_a_row = self._seconds / self._rows
         self._learned_at = ended
 
     def silent(self, now: float) -> bool:

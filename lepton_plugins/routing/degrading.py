@@ -48,7 +48,7 @@ class Degrader:
         """The cheaper arm."""
         self._cheap = loads[self.to]
         self._gates = [
-            Gate(load, spec, objective, spec.concurrency.get(version))
+            Gate(load, spec, objective, spec.concurrency.get(version), self._cheap)
             for version, load in zip(versions, loads, strict=True)
         ]
         self._counters = counters
@@ -93,9 +93,9 @@ class Degrader:
     def enters(self, arm: int, rows: int, since: float | None) -> bool:
         """Whether a call may go to its arm. Then it counts there, else at the cheaper one, until it `leaves`."""
         now = self._clock()
-        here = _get_running_loop() is not None
+        waited = 0.0 if since is None else now - since
         with self._lock:
-            return self._enters(arm, rows, 0.0 if since is None else now - since, now, here)
+            return self._enters(arm, rows, waited, now, _get_running_loop() is not None)
 
     def leaves(self, arm: int, rows: int) -> None:
         """A call has ended where it was."""
@@ -106,16 +106,15 @@ class Degrader:
                 load.rows -= rows
 
     def _enters(self, arm: int, rows: int, waited: float, now: float, here: bool) -> bool:
-        admitted = arm == self.to
         counted = rows if rows < MOST else 0
-        if not admitted:
-            other = self._cheap.expects(counted, waited, here=here) if self._cheap.rows else None
-            admitted = self._gates[arm].admits(counted, waited, now, here=here, other=other)
-        load = self._gates[arm].load if admitted else self._cheap
-        load.calls += 1
-        load.rows += counted
+        gate = self._gates[arm]
+        load = gate.load
+        admitted = arm == self.to or gate.admits(counted, waited, now, here=here)
         if not admitted:
             self._counters.degraded(self._versions[arm], rows)
+            load = self._cheap
+        load.calls += 1
+        load.rows += counted
         return admitted
 
     def _placed(

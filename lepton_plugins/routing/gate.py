@@ -12,13 +12,17 @@ class Gate:
     Rows are admitted as long as their answers are expected within `enter` of the objective. The first that isn't
     makes the gate `narrow`: from then on within `leave`, until for `hold` seconds none had to go elsewhere. So the
     arm stays as busy as it can be, its queue stays near `leave`, and the gate changes at most twice in `hold`.
-    Where no objective is given (None) only `most` calls at once count.
+    Where no objective is given (None) only `most` calls at once count. Rows that the `cheaper` arm would answer no
+    sooner stay.
     """
 
-    __slots__ = ("_enter", "_hold", "_leave", "_most", "_tried_at", "load", "moved_at", "narrow")
+    __slots__ = ("_cheaper", "_enter", "_hold", "_leave", "_most", "_tried_at", "load", "moved_at", "narrow")
 
-    def __init__(self, load: ArmLoad, spec: Degrade, objective: float | None, most: int | None) -> None:
+    def __init__(
+        self, load: ArmLoad, spec: Degrade, objective: float | None, most: int | None, cheaper: ArmLoad | None = None
+    ) -> None:
         self.load = load
+        self._cheaper = cheaper
         self.narrow = False
         self.moved_at = float("-inf")
         self._enter = spec.enter * objective if objective is not None else None
@@ -27,8 +31,8 @@ class Gate:
         self._most = most
         self._tried_at = float("-inf")
 
-    def admits(self, rows: int, waited: float, now: float, *, here: bool, other: float | None = None) -> bool:
-        """Whether one more call of so many rows may come in; `other` is what the cheaper arm would take, if known.
+    def admits(self, rows: int, waited: float, now: float, *, here: bool) -> bool:
+        """Whether one more call of so many rows may come in.
 
         `waited`, `here`: as in `ArmLoad.expects`. No rows: the call isn't answered together with others, nor waits.
         """
@@ -46,8 +50,10 @@ class Gate:
         free = load.rows == 0 or (not here and load.calls < load.parallel)
         if expected <= (self._leave if self.narrow and not free else self._enter):
             return True
-        if other is not None and other >= expected:
-            return True
+        if self._cheaper is not None and self._cheaper.rows:
+            other = self._cheaper.expects(rows, waited, here=here)
+            if other is not None and other >= expected:
+                return True
         if load.rows == 0 and load.silent(now) and now - self._tried_at >= self._hold:
             self._tried_at = now  # An arm that is never asked would never be found fast again.
             return True

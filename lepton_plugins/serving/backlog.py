@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
+from collections.abc import Callable
 from time import perf_counter
 
-#: So long the loop may take from the end of a turn to the next reading without having slept in between, in seconds.
-_GAP = 0.0005
+#: So long the loop may take from the end of a turn to the next reading without having slept in between: in seconds,
+#: and as a part of the turn. In as short a time after a long turn it would hardly have slept.
+_GAP, _PART = 0.0005, 0.1
 
 
 class Backlog:
@@ -16,9 +18,10 @@ class Backlog:
     after the last reading; if it has slept, what woke it has only just come. Used on the event loop only.
     """
 
-    __slots__ = ("_began", "_ended", "_open", "_since")
+    __slots__ = ("_began", "_clock", "_ended", "_open", "_since")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
         self._began = self._ended = self._since = float("-inf")
         self._open = False
 
@@ -26,8 +29,9 @@ class Backlog:
         """When the oldest request of this turn may have come, by `time.perf_counter`."""
         if not self._open:
             self._open = True
-            now = perf_counter()
-            self._since = self._began if now - self._ended < _GAP else now
+            now = self._clock()
+            gap = now - self._ended
+            self._since = self._began if gap < _GAP or gap < _PART * (self._ended - self._began) else now
             self._began = now
             # It runs behind all that is ready now, and what was scheduled before.
             get_running_loop().call_soon(self._end)
@@ -35,4 +39,4 @@ class Backlog:
 
     def _end(self) -> None:
         self._open = False
-        self._ended = perf_counter()
+        self._ended = self._clock()

@@ -21,7 +21,7 @@ from lepton_files.jsonl import JsonLinesDecisionLog
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec, Sticky
+from lepton_plugins.records.spec import Around, Degrade, PlanSpec, ResourceSpec, Slo, Sticky
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 
@@ -46,7 +46,7 @@ def model(path: Path, weights: np.ndarray) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
-def deployment(path: Path, layout: str) -> Path:
+def deployment(path: Path, layout: str, degrade: Degrade | None = None) -> Path:
     """Three versions; carrier AA goes to 1, UA to 2, WN to 3."""
     names = [f"x{i}" for i in range(FEATURES)]
     if layout == "columns":
@@ -94,9 +94,9 @@ def deployment(path: Path, layout: str) -> Path:
             features=("carrier",),
             document={"by": ["carrier"], "cells": cells},
         ),
-        around=Around(sticky=Sticky(key="customer")),
+        around=Around(sticky=Sticky(key="customer"), degrade=degrade),
         allocation=Allocation(solver="fixed", status="fixed"),
-        spec=PlanSpec(model="bench"),
+        spec=PlanSpec(model="bench", resources=ResourceSpec(slo=Slo(p99=0.05))),
     )
     write_plan(plan, {}, path)
     return path
@@ -138,6 +138,14 @@ def measure(folder: Path, layout: str, rows: int) -> None:
     print(f"  onnxruntime alone       {raw * 1e6:7.1f} µs")
     print(f"  backend                 {backend * 1e6:7.1f} µs")
     print(f"  router.predict_columns  {whole * 1e6:7.1f} µs   beyond onnxruntime {(whole - raw) * 1e6:.1f} µs")
+    with Router.load(deployment(folder / f"{layout}-degrade", layout, Degrade(to="1"))) as degrading:
+        unlike = {**one, "carrier": np.array(["UA"], dtype=object)}
+        turns = [
+            (best(lambda: router.predict_columns(unlike, 1), 50, 30), best(asked, 50, 30))
+            for asked in [lambda: degrading.predict_columns(unlike, 1, since=perf_counter())] * 10
+        ]
+        added = min(with_it for _, with_it in turns) - min(without for without, _ in turns)
+        print(f"  … with degrade          {(whole + added) * 1e6:7.1f} µs   beyond without {added * 1e6:.2f} µs")
     log = JsonLinesDecisionLog(folder / "log")
     with Router.load(path, log=log) as logging:
         print(f"  … with a decision log   {best(lambda: logging.predict_columns(one, 1), 50) * 1e6:7.1f} µs")

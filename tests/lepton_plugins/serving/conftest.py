@@ -24,15 +24,18 @@ from onnx import TensorProto, helper, numpy_helper
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec
+from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec, ResourceSpec, Slo
 from lepton_plugins.routing.directory import write_plan
 
 FEATURES = 4
 CARRIER = Field(name="carrier", dtype="str", required=False)
 
 
-def write_linear(path: Path, weights: Sequence[float], layout: str) -> None:
-    """A logistic regression as ONNX: one (n, k) float32 tensor `X`, or k float64 columns `x0`, `x1` …"""
+def write_linear(path: Path, weights: Sequence[float], layout: str, work: int = 0) -> None:
+    """A logistic regression as ONNX: one (n, k) float32 tensor `X`, or k float64 columns `x0`, `x1` …
+
+    `work`: so many thousand multiplications more for each row, however many are answered together.
+    """
     k = len(weights)
     coefficients = numpy_helper.from_array(np.array(weights, dtype=np.float32).reshape(k, 1), "w")
     nodes = []
@@ -45,14 +48,32 @@ def write_linear(path: Path, weights: Sequence[float], layout: str) -> None:
         nodes.append(helper.make_node("Cast", ["wide"], ["joined"], to=TensorProto.FLOAT))
         joined = "joined"
     one = numpy_helper.from_array(np.ones((1, 1), dtype=np.float32), "one")
+    constants = [coefficients, one]
+    nodes.append(helper.make_node("MatMul", [joined, "w"], ["product" if work else "logit"]))
+    if work:
+        arrays = {
+            "copies": np.ones((1, work, 1), dtype=np.float32),
+            "ones": np.ones((1, 32), dtype=np.float32) / 32,
+            "eye": np.eye(32, dtype=np.float32),
+            "second": np.array([1]),
+            "third": np.array([2]),
+        }
+        constants += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        nodes += [
+            helper.make_node("Unsqueeze", ["product", "second"], ["row"]),
+            helper.make_node("Mul", ["row", "copies"], ["many"]),
+            helper.make_node("MatMul", ["many", "ones"], ["spread"]),
+            helper.make_node("MatMul", ["spread", "eye"], ["same"]),
+            helper.make_node("ReduceSum", ["same", "third"], ["sums"], keepdims=0),
+            helper.make_node("ReduceMean", ["sums"], ["logit"], axes=[1], keepdims=1),
+        ]
     nodes += [
-        helper.make_node("MatMul", [joined, "w"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["positive"]),
         helper.make_node("Sub", ["one", "positive"], ["negative"]),
         helper.make_node("Concat", ["negative", "positive"], ["probabilities"], axis=1),
     ]
     outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])]
-    graph = helper.make_graph(nodes, "linear", inputs, outputs, [coefficients, one])
+    graph = helper.make_graph(nodes, "linear", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
@@ -83,10 +104,13 @@ def build_deployment(
     seed: int = 0,
     declared: int | None = None,
     model: str = "flights",
+    work: Mapping[str, int] | None = None,
+    slo: float | None = None,
 ) -> Deployment:
     """Versions 1 … n; with `segment_best` carrier AA goes to 1, UA to 2, WN to 3 …, anything else to 1.
 
-    `declared` is the number of features that the signature claims, if another than the models take.
+    `declared` is the number of features that the signature claims, if another than the models take; `work` says by
+    version how slow it is, `slo` is the plan's p99 in seconds.
     """
     random = np.random.default_rng(seed)
     if layout == "tensors":
@@ -98,7 +122,7 @@ def build_deployment(
         version = str(number)
         weights[version] = random.normal(size=features).astype(np.float32)
         staged = path / "models" / f"staged-{version}"
-        write_linear(staged / "model.onnx", weights[version].tolist(), layout)
+        write_linear(staged / "model.onnx", weights[version].tolist(), layout, *_work(work, version))
         digest = digest_tree(staged)
         staged.rename(path / "models" / digest.removeprefix("sha256:"))
         arms.append(
@@ -146,10 +170,18 @@ def build_deployment(
         around=Around.model_validate(around or {}),
         per=per,  # type: ignore[arg-type]
         allocation=Allocation(solver="fixed", status="fixed"),
-        spec=PlanSpec(model=model, policy=PolicySpec(kind=policy, params=document.params)),
+        spec=PlanSpec(
+            model=model,
+            policy=PolicySpec(kind=policy, params=document.params),
+            resources=ResourceSpec(slo=Slo(p99=slo)),
+        ),
     )
     write_plan(plan, {}, path)
     return Deployment(path, plan, weights)
+
+
+def _work(work: Mapping[str, int] | None, version: str) -> tuple[int, ...]:
+    return (work[version],) if work and version in work else ()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,122 @@
+"""Under load from outside a slow version's rows go to the fast one, in time, and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from time import perf_counter
+from typing import Any
+
+import httpx
+import pytest
+
+from lepton_plugins.serving.backlog import Backlog
+
+SLO = 0.4
+PATH = "/v2/models/flights/infer"
+INPUTS = [
+    {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [0.5, -1.0, 2.0, 0.25]},
+    {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]},
+]
+BODY = json.dumps({"inputs": INPUTS}).encode()
+
+
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory, make_deployment, start_server):
+    """Version 2, which carrier UA is for, takes some 10 ms a row; version 1 next to nothing."""
+    folder = tmp_path_factory.mktemp("degrade")
+    made = make_deployment(
+        folder / "flights",
+        layout="tensors",
+        versions=2,
+        work={"2": 60_000},
+        slo=SLO,
+        around={"degrade": {"to": "1", "hold": "200ms"}, "breaker": None},
+    )
+    with start_server(made.path, folder, decisions=str(folder / "decisions")) as server:
+        yield server
+
+
+async def answers(url: str, rate: float, seconds: float) -> list[tuple[str, float]]:
+    """The version of each answer and the seconds from when its request was to be sent; none waits for another."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    request = head.encode() + BODY
+    idle: list[Any] = []
+    start = perf_counter()
+
+    async def ask(at: float) -> tuple[str, float]:
+        await asyncio.sleep(max(start + at - perf_counter(), 0))
+        reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        lines = dict(line.split(b": ", 1) for line in answer.split(b"\r\n")[1:] if b": " in line)
+        await reader.readexactly(int(lines[b"content-length"]))
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        idle.append((reader, writer))
+        return lines[b"x-lepton-version"].decode(), perf_counter() - start - at
+
+    found = await asyncio.gather(*(ask(number / rate) for number in range(int(rate * seconds))))
+    for _, writer in idle:
+        writer.close()
+    return list(found)
+
+
+def metric(url: str, name: str) -> float:
+    text = httpx.get(f"{url}/metrics", timeout=20).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_load_costs_quality_and_not_time(slow_server):
+    url = slow_server.url
+    calm = asyncio.run(answers(url, 20, 1.0))
+    alone = sorted(took for _, took in calm)[len(calm) // 2]
+    assert [version for version, _ in calm].count("2") >= len(calm) - 2
+    found = asyncio.run(answers(url, 4 / alone, 2.0))
+    fast = sum(version == "1" for version, _ in found)
+    assert fast > 0.2 * len(found)
+    assert fast < len(found)  # Some can be answered in time by the one that was chosen.
+    late = sum(took > SLO for _, took in found)
+    assert late < 0.1 * len(found)
+    degraded = 'lepton_fallback_rows_total{cause="degraded",model="flights",version="1"}'
+    assert metric(url, degraded) >= fast
+    asyncio.run(asyncio.sleep(0.5))
+    assert metric(url, "lepton_version_degrading") == 0
+    back = asyncio.run(answers(url, 5, 1.0))
+    assert back[-1][0] == "2"
+
+
+def test_the_explanation_says_when(slow_server):
+    shown = httpx.post(f"{slow_server.url}/lepton/explain", json={"context": {"carrier": "UA"}}, timeout=20).json()
+    steps = {step["name"]: step["outcome"] for step in shown["stack"]}
+    assert steps["degrade"].startswith("version 1 answers where version 2 can't within 320 ms; ")
+
+
+def test_how_long_what_is_read_may_have_waited():
+    async def turns() -> None:
+        now = [100.0]
+        backlog = Backlog(lambda: now[0])
+        ages: list[float] = []
+
+        def work(seconds: float) -> None:
+            """One request of a turn: how long it may have waited when it is answered."""
+            ages.append(round(now[0] - backlog.since(), 4))
+            now[0] += seconds
+
+        def read(*requests: float) -> None:
+            for seconds in requests:
+                asyncio.get_running_loop().call_soon(work, seconds)
+
+        read(0.02, 0.02)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        now[0] += 0.001
+        read(0.0)  # Read as soon as that was done: it may have come since the first turn began.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        now[0] += 0.02  # The loop slept: what wakes it has only just come.
+        read(0.0)
+        await asyncio.sleep(0)
+        assert ages == [0.0, 0.02, 0.041, 0.0]
+
+    asyncio.run(turns())
