@@ -40,23 +40,38 @@ def load_policy(directory: DeploymentDirectory) -> SelectionPolicy:
         raise DirectoryInvalid(directory.path, reason) from error
 
 
-class Models:
-    """The models of a deployment directory's arms, in a cache that others share. `threads` as in `Router.load`."""
+def threads_of(arm: Arm, processes: int) -> int | None:
+    """Threads for one call of an arm: the whole cores that the plan gives a replica of it, as far as they are here.
 
-    def __init__(self, directory: DeploymentDirectory, cache: ModelCache, threads: int | None) -> None:
+    So many `processes` share them. None below two: the backend's own choice.
+    """
+    given = (arm.resources.cpu or 0.0) / arm.resources.replicas
+    cores = int(min(given, os.cpu_count() or 1) / processes)
+    return cores if cores > 1 else None
+
+
+class Models:
+    """The models of a deployment directory's arms, in a cache that others share. `threads`, `processes` as in
+    `Router.load`."""
+
+    def __init__(
+        self, directory: DeploymentDirectory, cache: ModelCache, threads: int | None, processes: int = 1
+    ) -> None:
         self._directory = directory
         self._cache = cache
-        self._threads = threads
+        self._threads = {arm.version: threads or threads_of(arm, processes) for arm in directory.plan.arms}
 
     def load(self, arm: Arm) -> LoadedModel:
         """One model, its digest checked; to be given back by `release`."""
 
+        threads = self._threads[arm.version]
+
         def from_files() -> LoadedModel:
             service = self._directory.service_path(arm)
             if service is not None:
-                return load_version(service, arm.version, threads=self._threads)[0]
+                return load_version(service, arm.version, threads=threads)[0]
             path = self._directory.check_model(arm)
-            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=self._threads)[0]
+            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads)[0]
 
         return self._cache.acquire(self._key(arm), from_files)
 
@@ -85,5 +100,5 @@ class Models:
     def _key(self, arm: Arm) -> ModelKey:
         service = self._directory.service_path(arm)
         if service is not None:
-            return ModelKey(digest_tree(service), "", None, self._threads)
-        return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads)
+            return ModelKey(digest_tree(service), "", None, self._threads[arm.version])
+        return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads[arm.version])

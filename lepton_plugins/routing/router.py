@@ -153,13 +153,15 @@ class Router:
         threads: int | None = None,
         models: ModelCache | None = None,
         memory: int | None = None,
+        processes: int = 1,
     ) -> Router:
         """The router of a deployment directory; every digest is checked.
 
         `log` gets every decision, without its context where `log_context` is false. `state` keeps what a policy
         learns, by default this process: it goes on where another router of the same versions left off.
-        `threads` is for one operator of one model, 1 by default. `models` keeps loaded models, by default
-        the process's own: a router that follows another one loads only the versions that differ.
+        `threads` is for one operator of one model; by default the whole cores that the plan gives a replica of the
+        arm (`resources.cpu`), over the `processes` like this one on this machine, else 1. `models` keeps loaded
+        models, by default the process's own: a router that follows another one loads only the versions that differ.
         With `memory`, by default the plan's `resources.model_memory`, versions other than the default and the
         fallback are loaded when they are asked for, as many as have so many bytes of files; the longest unused go.
         Their digests are checked then.
@@ -170,7 +172,7 @@ class Router:
         cache = PROCESS_MODELS if models is None else models
         memory = plan.spec.resources.model_memory if memory is None else memory
         policy = load_policy(opened)
-        source = Models(opened, cache, threads)
+        source = Models(opened, cache, threads, processes)
         always = {plan.default, plan.around.fallback, *plan.around.shadow}
         at_once = [arm for arm in plan.arms if memory is None or arm.version in always]
         loaded = source.load_all(at_once)

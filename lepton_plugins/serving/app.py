@@ -192,6 +192,7 @@ class ServingApp(Starlette):
                 state=self.serving.learned,
                 threads=settings.threads,
                 memory=settings.model_memory,
+                processes=settings.workers,
             )
         except BaseException:
             hold.release()

@@ -58,7 +58,7 @@ class ServingSettings(Record):
 
     Default: LEPTON_LEARNING, which reaches servers that other tools start."""
     threads: int | None = Field(default=None, gt=0)
-    """Threads that one arm may use for one call; None: the backend's choice."""
+    """Threads that one arm may use for one call; None: the whole cores that the plan gives it, else one."""
     workers: int = Field(default=1, gt=0)
     """Processes that answer on the same address."""
     model_memory: Annotated[int | None, BeforeValidator(parse_bytes)] = None

@@ -23,7 +23,10 @@ from lepton_plugins.errors import (
     RequestInvalid,
     VersionNotFound,
 )
+from lepton_plugins.records.plan import Arm, ArmResources
 from lepton_plugins.records.signature import Field
+from lepton_plugins.routing.directory import DeploymentDirectory, write_plan
+from lepton_plugins.routing.opening import threads_of
 from lepton_plugins.routing.router import Router
 
 CARRIER = Field(name="carrier", dtype="str", required=False)
@@ -486,3 +489,35 @@ print(elapsed, *heavy)
     seconds, *heavy = run.stdout.split()
     assert heavy == []
     assert float(seconds) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("cpu", "replicas", "processes", "expected"),
+    [(None, 1, 1, None), (0.7, 1, 1, None), (3.9, 1, 1, 3), (8.0, 4, 1, 2), (8.0, 1, 2, 4), (64.0, 1, 1, 8)],
+)
+def test_an_arm_gets_the_threads_of_its_cores(monkeypatch, cpu, replicas, processes, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    resources = ArmResources(cpu=cpu, replicas=replicas)
+    arm = Arm(version="1", uri="", artifact_digest="", backend="", format="", share=1.0, resources=resources)
+    assert threads_of(arm, processes) == expected
+
+
+def test_each_arm_has_its_own_threads(monkeypatch, build_directory, linear_files, weighted_policy, tmp_path):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    models = {version: linear_files[version] for version in ("1", "2", "3")}
+    path = build_directory(tmp_path / "deployment", models, policy=weighted_policy({"1": 0.5, "2": 0.5}))
+    plan = DeploymentDirectory.open(path).plan
+    arms = [
+        arm.model_copy(update={"resources": ArmResources(cpu=cpu)})
+        for arm, cpu in zip(plan.arms, (4.2, 0.3, None), strict=True)
+    ]
+    write_plan(plan.model_copy(update={"arms": tuple(arms)}), {}, path)
+
+    def threads(router: Router) -> list[int]:
+        sessions = [arm.model._session for arm in router._answerer._arms]
+        return [session.get_session_options().intra_op_num_threads for session in sessions]
+
+    with Router.load(path) as router:
+        assert threads(router) == [4, 1, 1]
+    with Router.load(path, threads=2) as router:
+        assert threads(router) == [2, 2, 2]
