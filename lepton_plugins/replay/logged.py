@@ -21,7 +21,7 @@ class Logged:
     `versions` are all arms of all plans in the log; `chosen` (n,) points into them, `vectors` (n, versions) are the
     logged propensities. `rewards` (n,) are NaN without feedback. `units` (n,) are codes of the unit keys; rows
     without a key that share a draw (a request that was decided as a whole) are one unit, too. `context` has the
-    columns that every row has.
+    columns that every row has. `elsewhere` (n,) are rows that another version answered than the chosen one.
     """
 
     versions: tuple[str, ...]
@@ -34,6 +34,7 @@ class Logged:
     context: dict[str, NDArray[Any]]
     forced: NDArray[np.bool_]
     consulted: NDArray[np.bool_]
+    elsewhere: NDArray[np.bool_]
     model: str
     labels: int
     """Feedback that holds a label and no reward."""
@@ -54,6 +55,7 @@ class Logged:
             context={name: values[rows] for name, values in self.context.items()},
             forced=self.forced[rows],
             consulted=self.consulted[rows],
+            elsewhere=self.elsewhere[rows],
             model=self.model,
             labels=self.labels,
         )
@@ -89,6 +91,7 @@ def read_log(reader: LogReader) -> Logged:
         context={name: _column([block.context[name] for block in blocks]) for name in _ordered(blocks, names)},
         forced=np.repeat(np.array([block.forced for block in blocks], dtype=bool), rows),
         consulted=np.repeat(np.array([block.consulted for block in blocks], dtype=bool), rows),
+        elsewhere=_joined([block.served != block.chosen for block in blocks], np.bool_),
         model=next((block.model for block in reversed(blocks) if block.model), ""),
         labels=labels,
     )

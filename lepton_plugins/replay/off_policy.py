@@ -297,6 +297,11 @@ def _warnings(rows: Logged, log: Logged) -> list[str]:
         found.append(f"{int(log.forced.sum()):,} forced decisions are left out")
     if log.consulted.any():
         found.append(f"{int(log.consulted.sum()):,} decisions made from several versions' answers are left out")
+    if rows.elsewhere.any():
+        found.append(
+            f"{int(rows.elsewhere.sum()):,} of {len(rows):,} decisions were answered by another version than the one "
+            f"chosen, which failed or had too much to do: they count for the one chosen"
+        )
     return found
 
 

@@ -1,6 +1,6 @@
 """What `around.degrade` saves when load rises beyond what the accurate version bears, and the quality that it costs.
 
-    python tests/benchmarks/overload.py [--seconds 5] [--slo 0.1] [--copies 1000] [--trace]
+    python tests/benchmarks/overload.py [--seconds 5] [--slo 0.25] [--copies 16000] [--trace]
 
 Handwritten digits. Version 2 averages a neural network over noisy copies of a row, so that a row costs some
 milliseconds however many are answered together; version 1 is a logistic regression of a coarser picture. All
@@ -348,8 +348,8 @@ def show(outcomes: list[Outcome], task: Task, slo: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each step")
-    parser.add_argument("--slo", type=float, default=0.1, help="in seconds")
-    parser.add_argument("--copies", type=int, default=1000, help="of a row that version 2 averages over")
+    parser.add_argument("--slo", type=float, default=0.25, help="in seconds")
+    parser.add_argument("--copies", type=int, default=16000, help="of a row that version 2 averages over")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="each second too")
     given = parser.parse_args()

@@ -131,6 +131,18 @@ def test_rewards_that_are_missing_are_told(make, tmp_path):
     assert any("10 forced" in warning for warning in found.warnings)
 
 
+def test_answers_of_another_version_than_the_chosen_one_are_told(make, tmp_path):
+    log = open_log(f"jsonl:{tmp_path / 'log'}")
+    router = make(OLD, log, {"explore": 0.5, "degrade": {"to": "3", "concurrency": {"1": 1}}})
+    router._degrader.enters(0, 1, None)  # Version 1 is busy from here on.
+    serve(router, "jsonl")
+    moved = router.counters.degraded_rows["1"]
+    assert moved > 100
+    found = replay_as(tmp_path / "log", *plan_in(directory_of(make(NEW))))
+    (told,) = [warning for warning in found.warnings if "another version" in warning]
+    assert told.startswith(f"{moved:,} of 4,000 decisions were answered by another version than the one chosen")
+
+
 def test_what_the_log_lacks_is_named(make, make_router, weighted_policy, tmp_path):
     log = open_log(f"jsonl:{tmp_path / 'log'}")
     shares = {"1": 0.4, "2": 0.3, "3": 0.3}
