@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from time import perf_counter
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.gate import Gate
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.micro_batch import MOST
+from lepton_plugins.routing.streaming import Cancellation, close
 
 #: An arm whose rows take longer than this should not hold an event loop's thread, in seconds: nothing is read
 #: meanwhile, and the cheaper arm's rows would wait behind it.
@@ -79,6 +81,21 @@ class Degrader:
             causes[row] = None if answer.served[row] == arms[row] else causes[row] or ArmDegraded.code
         return Answer(answer.values, answer.served, causes)
 
+    def stream(
+        self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
+    ) -> tuple[Iterator[Any], int, str | None]:
+        """As `Answerer.stream`; how long a stream takes says nothing of others, so only limits of calls count."""
+        now = self._clock()
+        with self._lock:
+            served = arm if self._enters(arm, 1, 0.0, now, here=False, waits=False) else self.to
+        try:
+            parts, other, cause = self._answerer.stream(served, columns, request, cancelled)
+        except BaseException:
+            self.leaves(served, 0)
+            raise
+        leaving = _Leaving(parts, lambda: self.leaves(served, 0))
+        return leaving, other, None if other == arm else cause or ArmDegraded.code
+
     @property
     def moving(self) -> tuple[str, ...]:
         """The versions whose rows go to the cheaper one now."""
@@ -95,7 +112,7 @@ class Degrader:
         now = self._clock()
         waited = 0.0 if since is None else now - since
         with self._lock:
-            return self._enters(arm, rows, waited, now, _get_running_loop() is not None)
+            return self._enters(arm, rows, waited, now, here=_get_running_loop() is not None)
 
     def leaves(self, arm: int, rows: int) -> None:
         """A call has ended where it was."""
@@ -105,8 +122,8 @@ class Degrader:
             if rows < MOST:
                 load.rows -= rows
 
-    def _enters(self, arm: int, rows: int, waited: float, now: float, here: bool) -> bool:
-        counted = rows if rows < MOST else 0
+    def _enters(self, arm: int, rows: int, waited: float, now: float, *, here: bool, waits: bool = True) -> bool:
+        counted = rows if waits and rows < MOST else 0
         gate = self._gates[arm]
         load = gate.load
         admitted = arm == self.to or gate.admits(counted, waited, now, here=here)
@@ -133,10 +150,34 @@ class Degrader:
             parts = [(arm, -1, int(counts[arm])) for arm in np.flatnonzero(counts).tolist()]
         with self._lock:
             for arm, row, number in parts:
-                if self._enters(arm, number, waited, now, here):
+                if self._enters(arm, number, waited, now, here=here):
                     calls.append((arm, number))
                     continue
                 calls.append((self.to, number))
                 placed = arms.copy() if placed is arms else placed
                 placed[row if row >= 0 else arms == arm] = self.to
         return placed, calls
+
+
+class _Leaving:
+    """The parts of a stream; `leave` is called once, when they end, are closed or forgotten."""
+
+    def __init__(self, parts: Iterator[Any], leave: Callable[[], None]) -> None:
+        self._parts = parts
+        self._leave = finalize(self, leave)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._parts)
+        except BaseException:
+            self._leave()
+            raise
+
+    def close(self) -> None:
+        try:
+            close(self._parts)
+        finally:
+            self._leave()

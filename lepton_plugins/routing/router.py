@@ -354,7 +354,8 @@ class Router:
         request = REQUEST_IDS.new()
         decided, context = self._decided(checked, 1, keys, forced, request)
         arm = int(decided.arms[0])
-        parts, served, cause = self._answerer.stream(arm, checked, body, cancelled or Cancellation())
+        front = self._answerer if self._degrader is None or forced is not None else self._degrader
+        parts, served, cause = front.stream(arm, checked, body, cancelled or Cancellation())
         answer = Answer(_NO_VALUE, self._indices[served], None if cause is None else [cause])
         block = self._block(request, decided, context, answer, forced is not None, False)
         self._keep(block, None)

@@ -160,6 +160,23 @@ def test_an_ensemble_without_its_dear_member(make_router, positive):
     assert {(d.served, d.fallback) for d in nobody.decisions} == {("1", "degraded")}
 
 
+def test_of_streams_those_beyond_the_limit_move(make_router):
+    router = make_router(policy=all_to("2"), around=LIMIT | {"breaker": None})
+    for arm in router._answerer._arms:
+        arm.stream = lambda *_, version=arm.version: iter([version, "end"])
+    opened = [router.stream(columns(1)) for _ in range(2)]
+    third = router.stream(columns(1))
+    assert list(third.parts) == ["1", "end"]
+    assert (third.block.chosen[0], third.block.served[0], third.block.fallback) == (1, 0, ["degraded"])
+    assert list(opened[0].parts) == ["2", "end"]
+    again = router.stream(columns(1))
+    assert again.block.fallback is None
+    again.parts.close()
+    del opened[1]  # Nobody read it.
+    assert list(router.stream(columns(1)).parts) == ["2", "end"]
+    assert all(gate.load.calls == gate.load.rows == 0 for gate in router._degrader._gates)
+
+
 def test_shadows_wait_meanwhile(make_router):
     router = make_router(policy=all_to("2"), around={**LIMIT, "shadow": ["3"]})
     router.predict(columns(2))
