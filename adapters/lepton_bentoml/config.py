@@ -13,27 +13,65 @@ from typing_extensions import is_typeddict
 
 from lepton_bentoml.options import BentomlOptions
 from lepton_plugins.errors import ConfigKeyUnknown, InvalidInput, PathMissing
+from lepton_plugins.needs import Need
 from lepton_plugins.plugins import validation_lines
-from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.spec import parse_bytes, parse_cpu
 
+#: Where a configuration file has what is said of the services of single versions, by version.
+SERVICES = "services"
 
-def service_config(plan: DeploymentPlan, name: str, o: BentomlOptions) -> dict[str, Any]:
+
+def service_config(need: Need, name: str, o: BentomlOptions) -> dict[str, Any]:
     """The arguments of `bentoml.service`: the user's file, then the options, then the plan's figures.
 
     ConfigKeyUnknown names a key that BentoML would drop, InvalidInput a value that it would misread.
     """
-    config = _yours(o.config)
+    return _config(need, name, _yours(o.config), o)
+
+
+def service_configs(
+    router: tuple[str, Need], versions: Mapping[str, tuple[str, Need]], o: BentomlOptions
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The router's configuration, and those of the services of single versions, by version; names with needs.
+
+    The options are the router's, but for the kind of device, which is that of the versions that have one. In the file
+    `services` has what is said of a version.
+    """
+    yours = _yours(o.config)
+    of_versions = yours.pop(SERVICES, None) or {}
+    if not isinstance(of_versions, dict):
+        raise InvalidInput(f"--config {o.config}: found {of_versions!r} as services, expected a mapping by version.")
+    of_versions = {str(version): given for version, given in of_versions.items()}
+    for version, given in of_versions.items():
+        if version not in versions:
+            known = ", ".join(versions)
+            raise InvalidInput(f"--config {o.config}: services: found {version}, expected one of {known}.")
+        if not isinstance(given, dict):
+            raise InvalidInput(f"--config {o.config}: services: found {given!r} for {version}, expected a mapping.")
+    found = {}
+    for version, (name, need) in versions.items():
+        plain = BentomlOptions(gpu_type=o.gpu_type if need.gpu else None)
+        found[version] = _config(need, name, of_versions.get(version, {}), plain)
+    name, need = router
+    if not need.gpu and any(item.gpu for _, item in versions.values()):
+        o = o.model_copy(update={"gpu_type": None})
+    return _config(need, name, yours, o), found
+
+
+def _config(need: Need, name: str, yours: dict[str, Any], o: BentomlOptions) -> dict[str, Any]:
+    config = dict(yours)
     check(config)
-    resources = config.setdefault("resources", {})
-    for key, value in _resources(plan, o).items():
+    resources = config["resources"] = dict(config.get("resources") or {})
+    for key, value in _resources(need, o).items():
         resources[key] = value if getattr(o, key) is not None else resources.get(key, value)
     if not resources:
         del config["resources"]
-    traffic = config.setdefault("traffic", {})
+    traffic = config["traffic"] = dict(config.get("traffic") or {})
     given = {"timeout": o.timeout, "max_concurrency": o.max_concurrency, "concurrency": o.concurrency}
     traffic |= {key: value for key, value in given.items() if value is not None}
     traffic.setdefault("timeout", 60.0)
+    if need.pools and need.at_once is not None:  # What BentoCloud scales by; without pools nothing says that it may.
+        traffic.setdefault("concurrency", max(ceil(need.at_once), 1))
     if o.workers is not None:
         config["workers"] = o.workers
     config.setdefault("workers", 1)
@@ -81,12 +119,9 @@ def _misread(resources: Mapping[str, Any], workers: object) -> Iterator[str]:
         yield "workers: found cpu_count beside resources.gpu; BentoML gives such workers no GPU, expected a number"
 
 
-def _resources(plan: DeploymentPlan, o: BentomlOptions) -> dict[str, Any]:
+def _resources(need: Need, o: BentomlOptions) -> dict[str, Any]:
     """Of one replica. Without a figure a key is left out: BentoML refuses `gpu: 0`."""
-    replicas = max(arm.resources.replicas for arm in plan.arms)
-    cpu = o.cpu or sum(arm.resources.cpu or 0 for arm in plan.arms) / replicas
-    memory = o.memory or sum(arm.resources.memory or 0 for arm in plan.arms) / replicas
-    gpu = o.gpu or ceil(sum(arm.resources.gpu or 0 for arm in plan.arms) / replicas)
+    cpu, memory, gpu = o.cpu or need.cpu, o.memory or need.memory, o.gpu or need.gpu
     found = {
         "cpu": f"{ceil(cpu * 1000)}m" if cpu else None,
         "memory": f"{ceil(memory / 2**20)}Mi" if memory else None,  # A bare number would be read as Gi.

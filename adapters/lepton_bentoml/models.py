@@ -14,7 +14,7 @@ from bentoml.models import BentoModel
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import BentoModelChanged, BentoModelMissing
 from lepton_plugins.records.plan import Arm
-from lepton_plugins.routing.directory import MODELS, DeploymentDirectory, digest_hex, write_plan
+from lepton_plugins.routing.directory import MODELS, SERVICES, DeploymentDirectory, digest_hex, write_plan
 
 #: Below a BentoML model's own directory, which holds a file of BentoML's too.
 FILES = "files"
@@ -42,12 +42,15 @@ class BentoDeployment:
     def __init__(self, directory: Path | str) -> None:
         opened = DeploymentDirectory.open(directory, models=False)
         self.plan = opened.plan
-        self.tags = {arm.version: model_tag(opened.plan.model, arm, opened.path) for arm in opened.plan.arms}
+        here = [arm for arm in opened.plan.arms if opened.service_path(arm) is None]
+        self.tags = {arm.version: model_tag(opened.plan.model, arm, opened.path) for arm in here}
         self._folder = TemporaryDirectory(prefix="lepton-bento-")
         self.path = Path(self._folder.name)
         write_plan(opened.plan, opened.policy_files, self.path)
         (self.path / MODELS).mkdir()
-        for arm in opened.plan.arms:
+        if len(here) < len(opened.plan.arms):
+            (self.path / SERVICES).symlink_to(opened.path / SERVICES, target_is_directory=True)
+        for arm in here:
             link = self.path / MODELS / digest_hex(arm.artifact_digest, opened.path)
             if not link.exists():  # Two versions with the same bytes.
                 link.symlink_to(_stored(opened, arm, self.tags[arm.version]), target_is_directory=True)

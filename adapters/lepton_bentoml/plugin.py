@@ -1,9 +1,21 @@
-"""What Lepton offers for BentoML: the target, and what deploys it."""
+"""What Lepton offers for BentoML: the target, what deploys it, what asks another service of a bento."""
 
 from __future__ import annotations
 
 from lepton_plugins import hookimpl
-from lepton_plugins.records.plugin import TargetOffer
+from lepton_plugins.records.plugin import BackendOffer, TargetOffer
+
+
+@hookimpl
+def lepton_backends() -> list[BackendOffer]:
+    return [
+        BackendOffer(
+            name="bentoml",
+            summary="A version that another service of the same bento runs",
+            target="lepton_bentoml.backend:BentomlBackend",
+            priority=150,
+        )
+    ]
 
 
 @hookimpl

@@ -23,11 +23,13 @@ import bentoml
 import msgspec
 import numpy as np
 import pandas as pd
+from _bentoml_sdk.service.dependency import Dependency  # type: ignore[import-untyped]
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from lepton_bentoml.backend import DEPENDENCIES
 from lepton_bentoml.models import BentoDeployment
 from lepton_bentoml.rows import MatrixSchema, RowReader, RowsSchema, matrix_of, row_schema
 from lepton_plugins.errors import NotReady, RequestInvalid
@@ -74,6 +76,8 @@ class RouterService:
         cls._reader = RowReader(cls.plan.signature, cls.app.settings.limits.rows)
         for name, model in cls._deployment.references.items():
             setattr(cls, name, model)
+        depended = [item for item in vars(cls).values() if isinstance(item, Dependency) and item.on is not None]
+        DEPENDENCIES.update({item.on.name: item.on for item in depended})
         for name, function, options in _endpoints(cls.plan, cls._reader):
             if name not in cls.__dict__:
                 setattr(cls, name, bentoml.api(**options)(function))

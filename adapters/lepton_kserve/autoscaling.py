@@ -6,8 +6,8 @@ from math import ceil
 from typing import Any
 
 from lepton_kserve.options import KserveOptions
-from lepton_kserve.scheduling import Need
 from lepton_plugins.errors import InvalidInput
+from lepton_plugins.needs import Need
 
 SCALER = "serving.kserve.io/autoscalerClass"
 _KNATIVE = "knative"

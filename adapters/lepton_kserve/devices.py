@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from lepton_kserve.options import KserveOptions
-from lepton_kserve.scheduling import Need, agreed
+from lepton_kserve.scheduling import agreed
 from lepton_plugins.canonical import digest_json
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.gpu.accelerators import accelerator
 from lepton_plugins.gpu.memory import GpuMemory, advice
+from lepton_plugins.needs import Need
 
 WHOLE = "nvidia.com/gpu"
 #: The pod's name for its claim.

@@ -15,13 +15,13 @@ from lepton_kserve import scheduling
 from lepton_kserve.autoscaling import scale
 from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
-from lepton_kserve.rules import STANDARD
-from lepton_kserve.scheduling import Need
+from lepton_kserve.rollout import CONTAINER, workload_name
+from lepton_kserve.rules import STANDARD, STORAGE_URI
 from lepton_kserve.sources import folders, storage_uri
 from lepton_plugins.errors import InvalidInput
+from lepton_plugins.needs import Need
 from lepton_plugins.records.plan import DeploymentPlan
 
-CONTAINER = "kserve-container"
 PORT = 8080
 #: The deployment directory in the pod; KServe's storage initializer fills MODELS.
 DEPLOYMENT = "/mnt"
@@ -113,9 +113,8 @@ def inference_service(
         replaced.pop("resources", None)  # Of a model that runs elsewhere now.
     if storage := _storage(plan, o.upload or o.models, part.apart):
         predictor["storageUris"] = storage
-    sidecars = [item for item in predictor.get("containers") or () if item.get("name") != CONTAINER]
-    container = _container(plan, name, image, mounts, o, part, metadata.get("namespace"), replaced)
-    predictor["containers"] = [container, *sidecars]
+    container = _container(plan, name, image, mounts, o, part, _hosts(mine, o), replaced)
+    predictor["containers"] = [container, *(predictor.get("containers") or ())]
     own = [dict(plan_volume), {"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     predictor["volumes"] = _merged("name", predictor.get("volumes"), own)
     predictor.setdefault("automountServiceAccountToken", False)
@@ -194,10 +193,17 @@ def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in STANDARD:
         found |= predictor.pop(kind, None) or {}
-    for container in predictor.get("containers") or ():
+    containers = predictor.pop("containers", None) or []
+    if containers and not found and (len(containers) == 1 or not containers[0].get("name")):
+        containers[0]["name"] = CONTAINER  # As KServe's webhook does.
+    for container in containers:
         if container.get("name") == CONTAINER:
             found |= container
+    if sidecars := [container for container in containers if container.get("name") != CONTAINER]:
+        predictor["containers"] = sidecars
     predictor.pop("storageUris", None)
+    if "env" in found:
+        found["env"] = [item for item in found["env"] if item.get("name") != STORAGE_URI]
     return {key: found[key] for key in _YOURS if found.get(key)}
 
 
@@ -216,11 +222,9 @@ def _container(
     mounts: Sequence[Mapping[str, Any]],
     o: KserveOptions,
     part: Part,
-    namespace: str | None,
+    hosts: Sequence[str],
     yours: Mapping[str, Any],
 ) -> dict[str, Any]:
-    service = f"{name}-predictor"
-    hosts = [service, *([f"{service}.{namespace}", f"{service}.{namespace}.svc"] if namespace else [])]
     arguments = ["--deployment", DEPLOYMENT, "--port", str(PORT)]
     if part.alias is not None:  # The router keeps decisions and what is learned.
         arguments += ["--alias", part.alias]
@@ -245,6 +249,14 @@ def _container(
         "securityContext": {**(yours.get("securityContext") or {}), **_CONTAINER_SECURITY},
         "volumeMounts": _merged("mountPath", yours.get("volumeMounts"), [*mounts, *writable]),
     }
+
+
+def _hosts(service: Mapping[str, Any], o: KserveOptions) -> list[str]:
+    """The names of the predictor's Service in the cluster, and those of yours."""
+    name, namespace = workload_name(service), service["metadata"].get("namespace")
+    inside = [f"{name}.{namespace}{suffix}" for suffix in ("", ".svc", ".svc.cluster.local")] if namespace else []
+    yours = [host.strip() for host in o.allowed_hosts.split(",") if host.strip()]
+    return [name, *inside, *(host for host in yours if host not in (name, *inside))]
 
 
 def _merged(key: str, yours: Any, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ class KserveOptions(Record):
     """What image/ is built and pushed as (default: the name, tagged with the digest of image/)."""
     base_image: str | None = None
     """What image/Dockerfile builds on (default: python:VERSION-slim)."""
+    allowed_hosts: str = ""
+    """Further hosts at which admin routes (feedback, explain) are reached, separated by commas: the ingress's."""
     token_secret: str | None = None
     """A Secret with the key `token`, for admin routes (default: NAME-token, where there is one)."""
     decisions: str = "file:///var/lib/lepton/decisions"

@@ -128,6 +128,16 @@ class ConfigKeyUnknown(LeptonError):
         super().__init__(f"{what} has no key {key!r}; it would be dropped without a word.{nearest(key, known)}")
 
 
+class BentoServiceUnavailable(LeptonError):
+    """A service of the same bento that doesn't answer."""
+
+    code = "peer_unavailable"
+    http_status = 503
+
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__(f"The bento's service {service} can't be asked: {reason}.")
+
+
 class BentoModelMissing(LeptonError):
     """A version whose files are neither beside the plan nor in BentoML's model store."""
 

@@ -22,6 +22,7 @@ from lepton_bentoml.options import BentomlOptions
 from lepton_bentoml.target import BentomlTarget
 from lepton_plugins.errors import BentoModelChanged, BentoModelMissing, ConfigKeyUnknown, InvalidInput, PathMissing
 from lepton_plugins.generate import generate
+from lepton_plugins.needs import need_of_all
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
 
@@ -107,7 +108,7 @@ def test_an_unknown_key_is_named_with_the_nearest(content: Any, key: str, near: 
     file.write_text(yaml.safe_dump(content))
     plan = write_deployment(tmp_path / "deployment")
     with pytest.raises(ConfigKeyUnknown) as caught:
-        service_config(plan, "line-router", BentomlOptions(config=file))
+        service_config(need_of_all(plan), "line-router", BentomlOptions(config=file))
     assert f"no key {key!r}" in str(caught.value)
     assert f"Did you mean {near!r}" in str(caught.value)
 
@@ -129,7 +130,9 @@ def test_a_value_that_bentoml_misreads_or_refuses_is_named(content: Any, said: s
     file = tmp_path / "bentoml.yaml"
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(InvalidInput) as caught:
-        service_config(write_deployment(tmp_path / "deployment"), "line-router", BentomlOptions(config=file))
+        service_config(
+            need_of_all(write_deployment(tmp_path / "deployment")), "line-router", BentomlOptions(config=file)
+        )
     assert said in str(caught.value)
 
 
@@ -138,9 +141,9 @@ def test_a_file_that_holds_no_configuration_is_told(text: str, said: str, tmp_pa
     plan = write_deployment(tmp_path / "deployment")
     (tmp_path / "bentoml.yaml").write_text(text)
     with pytest.raises(InvalidInput, match=said):
-        service_config(plan, "line-router", BentomlOptions(config=tmp_path / "bentoml.yaml"))
+        service_config(need_of_all(plan), "line-router", BentomlOptions(config=tmp_path / "bentoml.yaml"))
     with pytest.raises(PathMissing):
-        service_config(plan, "line-router", BentomlOptions(config=tmp_path / "none.yaml"))
+        service_config(need_of_all(plan), "line-router", BentomlOptions(config=tmp_path / "none.yaml"))
 
 
 # --- models, and a service of one's own ----------------------------------------------------------

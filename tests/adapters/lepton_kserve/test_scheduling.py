@@ -10,7 +10,7 @@ import pytest
 from lepton_kserve.manifest import Part, inference_service
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import RULES
-from lepton_kserve.scheduling import need_of_all
+from lepton_plugins.needs import need_of_all
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.spec import ResourceSpec
 from lepton_plugins.routing.directory import DeploymentDirectory

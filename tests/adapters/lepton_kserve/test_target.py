@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from lepton_kserve.manifest import Part, inference_service
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.plan_map import plan_map
-from lepton_kserve.scheduling import need_of_all
 from lepton_kserve.sources import is_pullable
 from lepton_kserve.target import KserveTarget
 from lepton_plugins.errors import InvalidInput, ManifestInvalid, SourceNotPullable
 from lepton_plugins.generate import generate
+from lepton_plugins.needs import need_of_all
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract
@@ -145,6 +145,28 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
     assert (tmp_path / "again" / "inferenceservice.yaml").read_bytes() == again.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["kserve-container", "my-model", None])
+def test_a_lone_container_is_the_models(name: str | None, deployment: Path, tmp_path: Path, check: Any) -> None:
+    """KServe gives it its own name; its STORAGE_URI is a storageUri, which may not stand beside storageUris."""
+    env = [{"name": "STORAGE_URI", "value": "s3://bucket/old"}, {"name": "LEVEL", "value": "3"}]
+    container = {"image": "mine:1", "args": ["--x"], "env": env} | ({"name": name} if name else {})
+    head = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "mine"}}
+    mine = {**head, "spec": {"predictor": {"name": "stable", "containers": [container]}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    given = {"from": str(tmp_path / "mine.yaml"), "namespace": "ml", "allowed_hosts": "mine.ml.example.com"}
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, **given})
+    manifest = _manifest(tmp_path / "to")
+    check(manifest)
+    (found,) = manifest["spec"]["predictor"]["containers"]
+    assert (found["name"], [variable["name"] for variable in found["env"]]) == (
+        "kserve-container",
+        ["LEPTON_TOKEN", "LEVEL"],
+    )
+    hosts = [value for flag, value in zip(found["args"], found["args"][1:], strict=False) if flag == "--allowed-host"]
+    assert hosts[0] == "mine-stable-predictor", "a predictor with a name has it in its Service's"
+    assert hosts[-2:] == ["mine-stable-predictor.ml.svc.cluster.local", "mine.ml.example.com"]
+
+
 _TEXT = st.text("abcdefgh-", min_size=1, max_size=8)
 _LABELS = st.dictionaries(_TEXT, _TEXT, max_size=3)
 _MINE = st.fixed_dictionaries(
@@ -161,7 +183,7 @@ _MINE = st.fixed_dictionaries(
         "timeout": st.integers(1, 99),
         "initContainers": st.lists(st.fixed_dictionaries({"name": _TEXT, "image": _TEXT}), max_size=1),
         "volumes": st.lists(st.fixed_dictionaries({"name": _TEXT, "emptyDir": st.just({})}), max_size=1),
-        "containers": st.lists(st.fixed_dictionaries({"name": _TEXT, "image": _TEXT}), max_size=2),
+        "containers": st.lists(st.fixed_dictionaries({"name": _TEXT, "image": _TEXT}), min_size=2, max_size=3),
     },
 )
 
