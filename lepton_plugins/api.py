@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from lepton_plugins.evaluation.compare import Comparison
     from lepton_plugins.evaluation.options import EvaluationOptions
     from lepton_plugins.evaluation.progress import Progress
+    from lepton_plugins.generate import Generated
     from lepton_plugins.planning.diff import PlanDiff
+    from lepton_plugins.planning.gpu_advice import VersionAdvice
     from lepton_plugins.planning.plan import PlannedDeployment
     from lepton_plugins.planning.what_if import Margin, Scenario
     from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
@@ -217,6 +219,12 @@ class ModelRegistry:
 
         return margins(self.registry, planned, trust=trust)
 
+    def gpu_advice(self, planned: PlannedDeployment, accelerator: str) -> tuple[VersionAdvice, ...]:
+        """Which share of an accelerator, such as nvidia-a100-40gb, each version of a plan wants."""
+        from lepton_plugins.planning.gpu_advice import gpu_advice
+
+        return gpu_advice(self.registry, planned, accelerator)
+
     def what_if(
         self, planned: PlannedDeployment, changes: Sequence[str], *, trust: Literal["pickle"] | None = None
     ) -> tuple[Scenario, ...]:
@@ -328,11 +336,7 @@ class ModelRegistry:
         Returns the files, relative to `to`. UnknownPlugin if no plugin offers the target; InvalidInput for
         an option that the target doesn't know.
         """
-        from lepton_plugins.generate import generate
-
-        model, files = generate(Path(directory), target, Path(to), options or {}, registry=self.uri)
-        _tell("generated", model, target=target, files=len(files))
-        return files
+        return generate(Path(directory), target, Path(to), options or {}, registry=self.uri).files
 
     def router(self, model: str, *, directory: str | Path | None = None, threads: int | None = None) -> Router:
         """The router of the plan in force, over a deployment directory (by default a temporary one).
@@ -391,6 +395,17 @@ class ModelRegistry:
         if isinstance(spec, PlanSpec):
             return spec
         return parse_spec(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
+
+
+def generate(
+    directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
+) -> Generated:
+    """What `ModelRegistry.generate` does, without one: `registry` is the URI that a target is told."""
+    from lepton_plugins.generate import generate as render
+
+    made = render(directory, target, to, options, registry=registry)
+    _tell("generated", made.model, target=target, files=len(made.files), **made.told)
+    return made
 
 
 def _text(revision: str | int | None) -> str | None:

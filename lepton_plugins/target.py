@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -24,4 +24,16 @@ class Target(Protocol):
 
     def missing(self) -> Mapping[str, str]:
         """What isn't installed here that using the result needs: package → how to install it."""
+        ...
+
+
+@runtime_checkable
+class FinishingTarget(Target, Protocol):
+    """A target that has something to do, or to tell, once the files are where they were asked for."""
+
+    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+        """Called after `render` with the files in `to`; what it tells, such as `next` → the command to go on with.
+
+        Where it raises, the files don't stay.
+        """
         ...

@@ -39,6 +39,7 @@ class PyfuncBackend:
         """`threads` is for the framework to know: estimators and pyfuncs keep their own setting."""
         from lepton_mlflow.backend_models import load_bare, load_directory
 
+        path = path.resolve()  # MLflow refuses a directory that is a link to one elsewhere, as a bento's are.
         mlmodel = read_mlmodel(path)
         if mlmodel is not None:
             return load_directory(mlmodel, stored_format(mlmodel))

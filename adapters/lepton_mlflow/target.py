@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -71,11 +72,17 @@ class MlflowTarget:
         (to / MODEL_CODE).write_text(_MODEL_CODE, encoding="utf-8")
         _write_environment(to, found.requirements)
         _write_yaml(to / "MLmodel", _mlmodel(plan, embedded=options.lepton_requirement is None))
-        files = files_below(to)
+        return files_below(to)
+
+    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+        """Register it if that was asked for; tells its name, and how it is served."""
+        assert isinstance(options, MlflowOptions)
+        told, where = {}, shlex.quote(str(to))
         name = options.register_as or (f"{plan.model}-router" if options.registered else None)
         if name is not None:
-            register_router(name, to, plan, options.registry)
-        return files
+            told["registered"] = register_router(name, to, plan, options.registry).uri
+            where = shlex.quote(told["registered"])
+        return {**told, "next": f"mlflow models serve -m {where} --env-manager local"}
 
     def missing(self) -> Mapping[str, str]:
         lacks = find_spec("mlflow") is None

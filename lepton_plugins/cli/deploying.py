@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from typing import Annotated
 
@@ -65,14 +66,17 @@ def generate(
 
     Example: lepton generate flights --target kserve --to manifests --namespace models
     """
-    from lepton_plugins.generate import generate as render
+    from lepton_plugins.api import generate as render
     from lepton_plugins.generate import open_target
 
     open_target(target)  # Before a plan is pulled for nothing.
     with deployment(source) as directory:
-        _, written = render(directory, target, to, pairs(option or [], "--option"), registry=terminal.registry)
-    files = [path.as_posix() for path in written]
-    show({"target": target, "directory": str(to), "files": files}, lambda: "\n".join(files), output)
+        made = render(directory, target, to, pairs(option or [], "--option"), registry=terminal.registry)
+    files = [path.as_posix() for path in made.files]
+    result = {"target": target, "directory": str(to), "files": files, **made.told}
+    show(result, lambda: "\n".join(_without_packages(files)), output)
+    for name, text in made.told.items():
+        terminal.note(f"{name}: {text}")
 
 
 def serve(
@@ -111,7 +115,9 @@ def serve(
             metavar="SIZE", help="Versions' files that stay loaded, such as 2Gi (default: the plan's, else all)."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads that one version may use for one call.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one version for one call (default: its cores by the plan).")
+    ] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
     ] = None,
@@ -157,6 +163,17 @@ def serve(
             stack.callback(_remove, state)
         terminal.note(f"Following {source} in the registry …")
         run(state, host, port, settings=settings, follow=Follow(source, terminal.registry))
+
+
+def _without_packages(files: Sequence[str]) -> list[str]:
+    """The files; a folder of packages, which is not for reading, as one line."""
+    folders = [PurePosixPath(file).parents[1] for file in files if PurePosixPath(file).match("*.dist-info/METADATA")]
+    found: dict[str, int] = {}
+    for file in files:
+        folder = next((folder for folder in folders if folder in PurePosixPath(file).parents), None)
+        name = file if folder is None else f"{folder}/"
+        found[name] = found.get(name, 0) + 1
+    return [f"{name} ({count} files)" if name.endswith("/") else name for name, count in found.items()]
 
 
 def _remove(folder: Path) -> None:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from lepton_plugins.canonical import digest_tree
 from lepton_plugins.generate import generate
-from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
@@ -47,9 +49,9 @@ class Answers(NamedTuple):
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Carriers decide, and within a carrier the unit's key: context and stickiness in one plan."""
+    """Carriers decide, and within a carrier the unit's key; version 1 is an ONNX file, version 2 scikit-learn's."""
     folder = tmp_path_factory.mktemp("conformance") / "deployment"
-    plan = write_deployment(folder)
+    plan = with_scikit_learn(write_deployment(folder), folder)
     shares = {"AA": [["1", 32_768], ["2", 32_768]], "UA": [["2", 65_536]], "Ñandú": [["1", 50_000], ["2", 15_536]]}
     cells = [
         {"value": [carrier], "rows": 10, "slots": slots, "candidates": {}, "reason": f"planned for {carrier}"}
@@ -66,6 +68,26 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_plan(plan.model_copy(update={"policy": policy, "signature": signature}), {}, folder)
     return folder
+
+
+def with_scikit_learn(plan: DeploymentPlan, folder: Path) -> DeploymentPlan:
+    """The plan with a version 2 that MLflow logged: the same line, by another backend and other packages."""
+    import mlflow
+    from sklearn.linear_model import LinearRegression
+
+    x = pd.DataFrame({"x": np.array([0.0, 1.0, 2.0])})
+    slope, constant = LINES["2"]
+    model = LinearRegression().fit(x, slope * x["x"] + constant)
+    signature = mlflow.models.infer_signature(x, model.predict(x))
+    packages = [f"{name}=={version(name)}" for name in ("scikit-learn", "skops")]
+    made = folder / "models" / "made"
+    mlflow.sklearn.save_model(model, made, signature=signature, serialization_format="skops", pip_requirements=packages)
+    digest = digest_tree(made)
+    made.rename(made.with_name(digest.removeprefix("sha256:")))
+    one, two = plan.arms
+    shutil.rmtree(folder / "models" / two.artifact_digest.removeprefix("sha256:"))
+    changed = {"artifact_digest": digest, "backend": "pyfunc", "format": "skops", "framework": "sklearn"}
+    return plan.model_copy(update={"arms": (one, two.model_copy(update=changed))})
 
 
 @pytest.fixture(scope="module")
@@ -418,7 +440,8 @@ def test_the_dockerfile_that_the_build_writes(bento: Bento) -> None:
     assert "index-url" not in instructions
     assert "://" not in instructions
     pinned = (bento.folder / "env" / "python" / "requirements.txt").read_text().splitlines()
-    assert {line.partition("==")[0] for line in pinned} >= {"bentoml", "onnxruntime", "numpy", "pandas", "starlette"}
+    packages = {line.partition("==")[0] for line in pinned}
+    assert packages >= {"bentoml", "onnxruntime", "numpy", "pandas", "starlette", "mlflow", "scikit-learn", "skops"}
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in pinned)
     assert (bento.folder / "src" / "packages" / "lepton_plugins").is_dir()
 

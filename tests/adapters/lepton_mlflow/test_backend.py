@@ -99,6 +99,14 @@ def test_scikit_learns_formats_and_what_they_carry(saved, name, format, carries)
         loaded.predict({name: values for name, values in columns().items() if name != "kind"}, "proba")
 
 
+def test_a_directory_that_is_a_link(saved, tmp_path):
+    """As a bento has them: MLflow itself refuses a path that leads out of the folder in which it begins."""
+    folder, model = saved
+    (tmp_path / "link").symlink_to(folder / "skops", target_is_directory=True)
+    loaded, _, _ = load_version(tmp_path / "link", "1")
+    np.testing.assert_allclose(loaded.predict(columns(), "proba"), model.predict_proba(FRAME))
+
+
 def test_no_loader_is_imported_before_trust(saved):
     folder, _ = saved
     script = """

@@ -211,4 +211,41 @@ def test_generate_lists_the_files_that_it_wrote(
     ran = lepton("generate", tmp_path / "deployment", "--target", target, "--to", to, *options, "-o", "json")
     assert ran.code == 0, ran.err
     written = sorted(path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file())
-    assert json.loads(ran.out) == {"target": target, "directory": str(to), "files": written}
+    told = json.loads(ran.out)
+    next_command = told.pop("next", None)
+    assert told == {"target": target, "directory": str(to), "files": written}
+    expected = {
+        "mlflow": f"mlflow models serve -m {to} --env-manager local",
+        "bentoml": f"cd {to} && bentoml build service:Router",
+    }
+    if target in expected:
+        assert next_command == expected[target]
+
+
+def test_generate_tells_what_it_registered_and_what_comes_next(
+    lepton: Callable[..., Any], sqlite_uri: str, tmp_path: Path
+) -> None:
+    write_deployment(tmp_path / "deployment")
+    generate = ("generate", tmp_path / "deployment", "--target", "mlflow", "--register", "--registry", sqlite_uri)
+    ran = lepton(*generate, "--to", tmp_path / "to")
+    assert ran.code == 0, ran.err
+    assert "registered: models:/line-router/1" in ran.err
+    assert "next: mlflow models serve -m models:/line-router/1 --env-manager local" in ran.err
+    # Lepton's own packages are one line among what is for reading.
+    assert re.fullmatch(r"code/ \(\d+ files\)", next(line for line in ran.out.splitlines() if "code/" in line))
+    assert {"MLmodel", "requirements.txt", "artifacts/deployment/plan.json"} <= set(ran.out.splitlines())
+    ran = lepton(*generate, "--to", tmp_path / "again", "-o", "json")
+    assert json.loads(ran.out)["registered"] == "models:/line-router/1", "the same bytes are registered once"
+
+
+def test_generate_leaves_nothing_where_it_cannot_register(lepton: Callable[..., Any], tmp_path: Path) -> None:
+    write_deployment(tmp_path / "deployment")
+    (tmp_path / "mine").mkdir()
+    for to in ("new", "mine"):
+        ran = lepton(
+            *("generate", tmp_path / "deployment", "--target", "mlflow", "--register", "--to", tmp_path / to),
+            *("--registry", "nosuch://registry"),
+        )
+        assert ran.code == 2
+    assert not (tmp_path / "new").exists()
+    assert not list((tmp_path / "mine").iterdir())
