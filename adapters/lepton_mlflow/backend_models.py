@@ -134,6 +134,14 @@ class PyfuncModel:
         self.classes: tuple[str, ...] = _inner_classes(model)
         self._streamable = bool(model.metadata.flavors.get("python_function", {}).get("streamable"))
 
+    @property
+    def native(self) -> Any:
+        """The model that MLflow's wrapper hands out, for who looks at its parameters; None where it hands out none."""
+        try:
+            return self._model.get_raw_model()
+        except Exception:  # A wrapper without one says so in a way of its own.
+            return None
+
     def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
         data, rows = model_data(columns, self.signature)
         result = interpret(self._model.predict(data), rows)

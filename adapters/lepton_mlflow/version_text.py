@@ -67,6 +67,9 @@ def _cost(report: EvaluationReport) -> str:
         parts.append(f"{size(resources.artifact_bytes)} of files")
     if resources.peak_memory is not None:
         parts.append(f"{size(resources.peak_memory.value)} peak memory")
+    held = resources.gpu_memory if resources.gpu_memory and resources.gpu_memory.value else resources.gpu_estimate
+    if held is not None:
+        parts.append(f"{size(held.value)} GPU memory ({held.how})")
     return "Cost: " + " · ".join(parts) if parts else ""
 
 

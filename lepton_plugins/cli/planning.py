@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from lepton_plugins.planning.gpu_advice import VersionAdvice
     from lepton_plugins.planning.planned import PlannedDeployment
     from lepton_plugins.planning.what_if import Margin, Scenario
     from lepton_plugins.records.plan import Activation
@@ -59,6 +60,10 @@ def plan(
             metavar="KEY=VALUE,…", help="Compare with other resources (load=400/s,memory=8Gi); may be given again."
         ),
     ] = None,
+    accelerator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which share of such a GPU each version wants (nvidia-a100-40gb)."),
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Put the plan in force at once.")] = False,
     why: WhyOption = "",
     trust: TrustOption = None,
@@ -76,6 +81,8 @@ def plan(
         )
     if what_if and not dry_run:
         raise InvalidInput("--what-if only compares: it needs --dry-run.")
+    if accelerator and not dry_run:
+        raise InvalidInput("--accelerator only advises: it needs --dry-run.")
     registry = open_registry()
     planned = registry.plan(_spec(file, name), trust="pickle" if trust else None, save=not dry_run)
     for warning in planned.plan.warnings:
@@ -91,20 +98,25 @@ def plan(
         return
     margins = registry.margins(planned, trust="pickle" if trust else None)
     scenarios = registry.what_if(planned, what_if, trust="pickle" if trust else None) if what_if else ()
-    result |= {"margins": plain(margins), "what_if": plain(scenarios)}
-    show(result, lambda: _with_resources(planned, margins, scenarios), output)
+    advised = registry.gpu_advice(planned, accelerator) if accelerator else ()
+    result |= {"margins": plain(margins), "what_if": plain(scenarios), "accelerator": plain(advised)}
+    show(result, lambda: _with_resources(planned, margins, scenarios, advised), output)
 
 
 def _with_resources(
-    planned: PlannedDeployment, margins: Sequence[Margin], scenarios: Sequence[Scenario]
+    planned: PlannedDeployment,
+    margins: Sequence[Margin],
+    scenarios: Sequence[Scenario],
+    advised: Sequence[VersionAdvice],
 ) -> RenderableType:
     from rich.console import Group
 
-    from lepton_plugins.cli.resources_table import margins_table, scenarios_table
+    from lepton_plugins.cli.resources_table import advice_table, margins_table, scenarios_table
 
     parts = [planned.table()]
     parts += [margins_table(margins)] if margins else []
     parts += [scenarios_table(scenarios)] if scenarios else []
+    parts += [advice_table(advised)] if advised else []
     return Group(*parts)
 
 

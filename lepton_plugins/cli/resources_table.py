@@ -12,6 +12,7 @@ from lepton_plugins.planning.quantity import amount
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from lepton_plugins.planning.gpu_advice import VersionAdvice
     from lepton_plugins.planning.what_if import Margin, Scenario
 
 
@@ -49,6 +50,20 @@ def scenarios_table(scenarios: Sequence[Scenario]) -> RenderableType:
             "–" if item.gain is None else gain_text(item.gain),
             _uses(item),
         )
+    return table
+
+
+def advice_table(advised: Sequence[VersionAdvice]) -> RenderableType:
+    """A row for each version: its GPU memory, how that is known, and the share of a device that it wants."""
+    table = new_table("GPU")
+    for title, figures in (("version", True), ("memory", True), ("known", False)):
+        table.add_column(title, justify="right" if figures else "left", no_wrap=True)
+    table.add_column("advice", overflow="fold")
+    for item in advised:
+        if item.advice is None or item.memory is None or item.how is None:
+            table.add_row(item.version, "–", "–", "its report has no GPU memory, neither measured nor estimated")
+        else:
+            table.add_row(item.version, amount("gpu_memory", item.memory), item.how, item.advice.text)
     return table
 
 

@@ -127,9 +127,13 @@ class Trial:
         except LeptonError as error:
             self._set(failure=failure(stage, error))
 
+    @property
+    def _few(self) -> dict[str, NDArray[Any]]:
+        return {name: values[:_MEMORY_ROWS] for name, values in self.candidate.inputs.items()}
+
     def _measure_memory(self, process: VersionProcess) -> None:
         """Of a fresh process with the version and a few rows: not with the whole table."""
-        few = {name: values[:_MEMORY_ROWS] for name, values in self.candidate.inputs.items()}
+        few = self._few
         number, kinds = self.candidate.version.version, KINDS[self.shared.data.task]
         limit = self.shared.options.time_limit
         peak, gpu = within(limit, number, "predict", lambda: process.memory(few, kinds))
@@ -227,6 +231,8 @@ class Trial:
         try:
             self._set(latency=within(limit, number, "be timed", time))
             self._set_resources(parameters=within(limit, number, "be counted", process.parameters))
+            estimate = within(limit, number, "be sized for a GPU", lambda: process.gpu_estimate(self._few))
+            self._set_resources(gpu_estimate=estimate)
         except LeptonError as error:
             self._set(f"{'parameters weren' if self.report.latency else 'latency wasn'}'t measured: {error}")
 

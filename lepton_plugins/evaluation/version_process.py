@@ -23,7 +23,7 @@ from lepton_plugins.records.report import BatchLatency, Quantity
 from lepton_plugins.records.signature import Signature
 
 #: What a version was doing, for what is said of its failure.
-_ACTIONS = {"memory": "predict", "latency": "be timed", "parameters": "be counted"}
+_ACTIONS = {"memory": "predict", "latency": "be timed", "parameters": "be counted", "gpu": "be sized for a GPU"}
 
 #: `measure_latency` takes its batches from no more rows than these.
 _TIMED_ROWS = 8 * 512
@@ -95,6 +95,11 @@ class VersionProcess:
         found, _ = self._ask("parameters")
         count: int | None = found["parameters"]
         return count
+
+    def gpu_estimate(self, columns: Mapping[str, NDArray[Any]]) -> Quantity | None:
+        """See `gpu.estimate.estimated`, for these rows at once."""
+        found, _ = self._ask("gpu", columns)
+        return None if found["gpu_estimate"] is None else Quantity.model_validate(found["gpu_estimate"])
 
     def close(self) -> None:
         """End the process and what it started."""

@@ -83,6 +83,12 @@ class VersionWorker:
 
         return {"parameters": count_parameters(self._path, self._model)}, {}
 
+    def gpu(self, asked: Mapping[str, Any], columns: Columns) -> Answer:
+        from lepton_plugins.gpu.estimate import estimated
+
+        found = estimated(self._path, self._model, columns)
+        return {"gpu_estimate": None if found is None else found.model_dump()}, {}
+
     def _classes(self) -> dict[str, Any]:
         """Some models know their classes only once they have answered."""
         return {"classes": list(self._model.classes)}

@@ -11,6 +11,7 @@ from lepton_plugins.errors import LeptonError, RegistryUnreachable, TrustRequire
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
 from lepton_plugins.planning.portable import storage_address, without_paths
+from lepton_plugins.planning.quantity import amount
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.plan import Arm, ArmResources, Evidence, Rejection
 from lepton_plugins.records.report import EvaluationReport, Task
@@ -45,6 +46,11 @@ class Candidate:
     def signature(self) -> Signature | None:
         """What it was given when it was evaluated, else what the registry says."""
         return self.report.signature or self.version.signature
+
+    @property
+    def seen_on_gpu(self) -> bool:
+        measured = self.report.resources.gpu_memory
+        return measured is not None and measured.value > 0
 
     def arm(self, share: float, spec: PlanSpec, work: float, pools: Mapping[str, int]) -> Arm:
         """The version as an arm that answers `share` of the traffic and runs for `work` of it.
@@ -168,7 +174,11 @@ def admit(
         if found is not None:
             admission.reject(version.version, *found)
         elif report is not None:
-            admission.candidates.append(Candidate(version, report, cost_of(report, spec.resources.batch)))
+            on_gpu = version.version in spec.resources.on_gpu
+            cost = cost_of(report, spec.resources.batch, on_gpu=on_gpu)
+            admission.candidates.append(Candidate(version, report, cost))
+            if on_gpu and cost.gpu and not admission.candidates[-1].seen_on_gpu:
+                admission.warnings.append(_unseen(version.version, cost))
     if not admission.candidates:
         return admission
     _keep_one_dataset(admission, leader)
@@ -204,12 +214,22 @@ def _unusable(
     return None
 
 
+def _unseen(version: str, cost: Cost) -> str:
+    return (
+        f"version {version} runs on a GPU and was evaluated without: its GPU memory is estimated "
+        f"({amount('gpu_memory', cost.gpu_memory)}), its latency and throughput are those of the CPU"
+    )
+
+
 def _unfit(candidate: Candidate, spec: PlanSpec, output: OutputKind) -> tuple[str, str] | None:
     """Why a version doesn't fit what the plan file asks for."""
     report = candidate.report
     own = report.output or output
     if output not in _OUTPUTS[own] or (output == "score" and own == "proba" and len(report.classes) != 2):
         return "output_unavailable", f"it gives {own!r}, which can't be brought to the plan's output {output!r}"
+    if candidate.name in spec.resources.on_gpu and not candidate.cost.gpu:
+        reason = "resources.on_gpu names it, and its report has no GPU memory, neither measured nor estimated; "
+        return "cost_unknown", f"{reason}evaluate it where there is a GPU, or with the package onnx or torch installed"
     if spec.resources.slo.p99 is not None:
         limit = spec.resources.slo.p99 * 1000
         if candidate.cost.p99_ms is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lepton_plugins.planning.latency import Latency
 from lepton_plugins.planning.quantity import amount
-from lepton_plugins.records.report import EvaluationReport
+from lepton_plugins.records.report import EvaluationReport, Quantity
 from lepton_plugins.records.spec import Pool, ResourceSpec
 
 
@@ -14,7 +14,8 @@ from lepton_plugins.records.spec import Pool, ResourceSpec
 class Cost:
     """`cpu` in core-seconds a row, `memory` and `gpu_memory` in bytes, `gpu` devices, `p99_ms` of one call.
 
-    None where the report doesn't say. A version that was seen to hold GPU memory takes one device.
+    None where the report doesn't say. A version that was seen to hold GPU memory takes one device, and so does one
+    that the plan file has run on a GPU: with the estimate of its report, where it was evaluated without.
     """
 
     cpu: float | None
@@ -64,12 +65,23 @@ class Cost:
         return None
 
 
-def cost_of(report: EvaluationReport, batch: int = 1) -> Cost:
-    """The costs in a report, at the largest batch measured that is no larger than `batch`, else at the smallest."""
+def held_on_gpu(report: EvaluationReport) -> Quantity | None:
+    """GPU memory in bytes, as measured, else as estimated."""
+    measured = report.resources.gpu_memory
+    return measured if measured is not None and measured.value > 0 else report.resources.gpu_estimate
+
+
+def cost_of(report: EvaluationReport, batch: int = 1, *, on_gpu: bool = False) -> Cost:
+    """The costs in a report, at the largest batch measured that is no larger than `batch`, else at the smallest.
+
+    `on_gpu`: the plan file says that the version runs on a GPU, seen there or not.
+    """
     sizes = sorted(report.latency, key=lambda item: item.batch_size)
     smallest = next((item for item in reversed(sizes) if item.batch_size <= batch), sizes[0] if sizes else None)
     memory, gpu_memory = report.resources.peak_memory, report.resources.gpu_memory
     held = gpu_memory.value if gpu_memory is not None else 0.0
+    known = held_on_gpu(report) if on_gpu else None
+    held = known.value if known is not None else held
     return Cost(
         cpu=1.0 / smallest.rows_per_second if smallest is not None and smallest.rows_per_second > 0 else None,
         memory=memory.value if memory is not None else None,

@@ -70,6 +70,9 @@ class Resources(Record):
     parameters: int | None = None
     peak_memory: Quantity | None = None
     gpu_memory: Quantity | None = None
+    """What the version was seen to hold where it was evaluated; 0 where a GPU was there and it used none."""
+    gpu_estimate: Quantity | None = None
+    """What it would hold on a GPU, from shapes and lifetimes; whether or not that was measured, too."""
 
 
 class Environment(Record):

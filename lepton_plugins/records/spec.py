@@ -311,6 +311,9 @@ class ResourceSpec(SpecRecord):
     """The least part of the traffic that a version is run for; the default arm and the fallback may have less."""
     model_memory: Annotated[Bytes, Field(gt=0)] | None = None
     """Bytes of versions' files that stay loaded where the plan is served; others are loaded when asked for."""
+    on_gpu: Versions = ()
+    """Versions that run on a GPU although they were evaluated without one: each takes one device, and the GPU memory
+    that its report estimates. Those that were seen to hold GPU memory do so anyway."""
     conflicts: tuple[Pair, ...] = ()
     """Pairs of versions that must not run together, such as [[1, 3]]."""
 
