@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from lepton_onnxruntime.graph import OnnxGraph, read_graph
 from lepton_plugins.errors import ModelFilesInvalid
@@ -16,6 +17,7 @@ class OnnxRuntimeBackend:
     """Loads no code: external weights must be inside the directory, native operator libraries are refused."""
 
     name = "onnxruntime"
+    places: Literal[True] = True
 
     def inspect(self, path: Path) -> Inspection | None:
         file, signature = _find(path)
@@ -32,8 +34,11 @@ class OnnxRuntimeBackend:
             install="pip install 'lepton-plugins[onnx]'" if missing else "",
         )
 
-    def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
-        """`threads` for one operator, 1 by default: a server has other requests for its other cores."""
+    def load(self, path: Path, *, threads: int | None = None, gpu: bool | None = None) -> LoadedModel:
+        """`threads` for one operator, 1 by default: a server has other requests for its other cores.
+
+        `gpu`: whether the plan gives the version one; None: it gets one where this ONNX Runtime has the CUDA provider.
+        """
         from lepton_onnxruntime.model import OnnxModel
 
         file, signature = _find(path)
@@ -41,7 +46,7 @@ class OnnxRuntimeBackend:
             raise ModelFilesInvalid(path, "it holds no ONNX file")
         graph = read_graph(file)
         _check(file, graph)
-        return OnnxModel(file, graph, signature or _graph_signature(graph), threads or 1)
+        return OnnxModel(file, graph, signature or _graph_signature(graph), threads or 1, gpu)
 
 
 def _find(path: Path) -> tuple[Path | None, Signature | None]:

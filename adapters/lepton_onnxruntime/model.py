@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,26 @@ from lepton_plugins.routing import outputs
 
 Reader = Callable[[Any, int], NDArray[Any]]
 
-_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+logger = logging.getLogger("lepton_onnxruntime")
 
 
-def open_session(model: Path | bytes, threads: int) -> Any:
-    """A session with settings for serving: a GPU where this build of ONNX Runtime has one, else the CPU."""
+def providers(available: Sequence[str], gpu: bool | None) -> list[str]:
+    """Where a version runs, the first choice first: without a word of the plan (None) on a GPU that is there."""
+    if gpu is False:
+        return [_CPU]
+    if gpu and _CUDA not in available:
+        logger.warning(
+            "the plan gives a version a GPU, and this ONNX Runtime has no CUDA provider (found %s): it runs on a CPU. "
+            "Install onnxruntime-gpu in the place of onnxruntime where there is a GPU",
+            ", ".join(available),
+        )
+    return [name for name in (_CUDA, _CPU) if name in available]
+
+
+def open_session(model: Path | bytes, threads: int, gpu: bool | None = None) -> Any:
+    """A session with settings for serving, on the device that `providers` says."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -32,23 +48,24 @@ def open_session(model: Path | bytes, threads: int) -> Any:
     options.log_severity_level = 3
     # Threads that spin between requests take the cores from the other sessions.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    available = onnxruntime.get_available_providers()
-    providers = [name for name in _PROVIDERS if name in available]
+    where = providers(onnxruntime.get_available_providers(), gpu)
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, sess_options=options, providers=providers)
+    return onnxruntime.InferenceSession(source, sess_options=options, providers=where)
 
 
 class OnnxModel:
     """One session. Which output answers which kind is decided when it is loaded."""
 
-    def __init__(self, file: Path, graph: OnnxGraph, signature: Signature, threads: int) -> None:
+    def __init__(
+        self, file: Path, graph: OnnxGraph, signature: Signature, threads: int, gpu: bool | None = None
+    ) -> None:
         self.signature: Signature | None = signature
         self._inner = next(iter(graph.zip_maps.values()), None) if not graph.external_files else None
         if self._inner is not None:
             # The tensor behind a ZipMap, so that no dictionary is made for each row.
-            session = open_session(with_output(file.read_bytes(), self._inner), threads)
+            session = open_session(with_output(file.read_bytes(), self._inner), threads, gpu)
         else:
-            session = open_session(file, threads)
+            session = open_session(file, threads, gpu)
         self._session = session
         inputs = [SessionInput(item.name, item.type, item.shape) for item in session.get_inputs()]
         self._feed = feeder(file, signature, inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -66,6 +66,16 @@ class Backend(Protocol):
 
     def load(self, path: Path, *, threads: int | None = None) -> LoadedModel:
         """Load the files; the caller has checked their digest and the leave to load their format."""
+        ...
+
+
+class PlacingBackend(Backend, Protocol):
+    """A backend that runs a version on a GPU or beside it, as it is told."""
+
+    places: Literal[True]
+
+    def load(self, path: Path, *, threads: int | None = None, gpu: bool | None = None) -> LoadedModel:
+        """`gpu`: whether the plan gives the version one; None: it says nothing of GPUs."""
         ...
 
 

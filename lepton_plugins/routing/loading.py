@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from lepton_plugins.errors import FormatUnknown, LeptonError, ModelFailed, PackageMissing, TrustRequired
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.plugin import BackendOffer
-from lepton_plugins.routing.backend import Backend, Inspection, LoadedModel
+from lepton_plugins.routing.backend import Backend, Inspection, LoadedModel, PlacingBackend
 from lepton_plugins.routing.directory import DeploymentDirectory
 
 
@@ -53,8 +53,11 @@ def load_version(
     backend: str | None = None,
     trust: Literal["pickle"] | None = None,
     threads: int | None = None,
+    gpu: bool | None = None,
 ) -> tuple[LoadedModel, str, Inspection]:
     """Load the files at `path`; returns the model, its backend's name and the inspection.
+
+    `gpu` says whether a plan gives the version one; a backend that doesn't place versions isn't told.
 
     TrustRequired before any loader is imported where the format carries code and `trust` isn't given;
     PackageMissing where the framework isn't installed; ModelFailed for whatever the loader raises.
@@ -73,6 +76,8 @@ def load_version(
         raise PackageMissing(inspection.missing[0], f"Loading version {version} ({inspection.format})", install)
     runner: Backend = plugins().load("backend", backend)()
     try:
+        if gpu is not None and getattr(runner, "places", False):
+            return cast(PlacingBackend, runner).load(path, threads=threads, gpu=gpu), backend, inspection
         return runner.load(path, threads=threads), backend, inspection
     except LeptonError:
         raise

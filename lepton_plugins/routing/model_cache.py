@@ -17,6 +17,7 @@ class ModelKey(NamedTuple):
     trust: str | None
     """Leave to load it: what was loaded with it must not serve a plan without."""
     threads: int | None
+    gpu: bool | None = None
 
 
 class _Entry:

@@ -50,6 +50,13 @@ def threads_of(arm: Arm, processes: int) -> int | None:
     return cores if cores > 1 else None
 
 
+def gpu_of(arms: Sequence[Arm], arm: Arm) -> bool | None:
+    """Whether the plan gives an arm a GPU; None where it gives none of its arms one: backends take what they find."""
+    if not any(other.resources.gpu for other in arms):
+        return None
+    return bool(arm.resources.gpu)
+
+
 class Models:
     """The models of a deployment directory's arms, in a cache that others share. `threads`, `processes` as in
     `Router.load`."""
@@ -71,7 +78,9 @@ class Models:
             if service is not None:
                 return load_version(service, arm.version, threads=threads)[0]
             path = self._directory.check_model(arm)
-            return load_version(path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads)[0]
+            return load_version(
+                path, arm.version, backend=arm.backend, trust=arm.trust, threads=threads, gpu=self._gpu(arm)
+            )[0]
 
         return self._cache.acquire(self._key(arm), from_files)
 
@@ -97,8 +106,11 @@ class Models:
         path = self._directory.model_path(arm)
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
+    def _gpu(self, arm: Arm) -> bool | None:
+        return gpu_of(self._directory.plan.arms, arm)
+
     def _key(self, arm: Arm) -> ModelKey:
         service = self._directory.service_path(arm)
         if service is not None:
             return ModelKey(digest_tree(service), "", None, self._threads[arm.version])
-        return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads[arm.version])
+        return ModelKey(arm.artifact_digest, arm.backend, arm.trust, self._threads[arm.version], self._gpu(arm))

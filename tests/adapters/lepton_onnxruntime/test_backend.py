@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow.onnx
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from lepton_onnxruntime.backend import OnnxRuntimeBackend
 from lepton_onnxruntime.graph import read_graph
+from lepton_onnxruntime.model import providers
 from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid
 from lepton_plugins.routing.loading import find_backend, load_version
 
@@ -356,3 +358,41 @@ def test_threads_share_a_model(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(0, 280, 20)))
+
+
+BOTH = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("available", "gpu", "expected"),
+    [
+        (["TensorrtExecutionProvider", *BOTH], None, BOTH),
+        (BOTH, True, BOTH),
+        (BOTH, False, BOTH[1:]),
+        (BOTH[1:], None, BOTH[1:]),
+        (BOTH[1:], False, BOTH[1:]),
+    ],
+)
+def test_where_a_version_runs(available, gpu, expected, caplog):
+    assert providers(available, gpu) == expected
+    assert not caplog.records
+
+
+def test_a_gpu_that_is_not_there_is_told(tmp_path, caplog):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the CUDA provider")
+    onnx.save(to_onnx(LogisticRegression().fit(X, THREE), X[:1]), tmp_path / "model.onnx")
+    model, _, _ = load_version(tmp_path, "1", gpu=True)
+    assert model._session.get_providers() == ["CPUExecutionProvider"]
+    assert "has no CUDA provider (found" in caplog.text
+
+
+def test_on_a_gpu_and_beside_it(tmp_path):
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("needs onnxruntime-gpu and a GPU")
+    onnx.save(to_onnx(LogisticRegression().fit(X, THREE), X[:1]), tmp_path / "model.onnx")
+    there, here = (load_version(tmp_path, "1", gpu=gpu)[0] for gpu in (True, False))
+    assert there._session.get_providers()[0] == "CUDAExecutionProvider"
+    assert here._session.get_providers() == ["CPUExecutionProvider"]
+    columns = {"X": X[:20]}
+    np.testing.assert_allclose(there.predict(columns, "proba"), here.predict(columns, "proba"), atol=1e-4)

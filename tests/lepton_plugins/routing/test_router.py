@@ -26,7 +26,7 @@ from lepton_plugins.errors import (
 from lepton_plugins.records.plan import Arm, ArmResources
 from lepton_plugins.records.signature import Field
 from lepton_plugins.routing.directory import DeploymentDirectory, write_plan
-from lepton_plugins.routing.opening import threads_of
+from lepton_plugins.routing.opening import gpu_of, threads_of
 from lepton_plugins.routing.router import Router
 
 CARRIER = Field(name="carrier", dtype="str", required=False)
@@ -521,3 +521,12 @@ def test_each_arm_has_its_own_threads(monkeypatch, build_directory, linear_files
         assert threads(router) == [4, 1, 1]
     with Router.load(path, threads=2) as router:
         assert threads(router) == [2, 2, 2]
+
+
+def test_versions_without_a_gpu_run_beside_it():
+    def arm(version: str, gpu: float | None) -> Arm:
+        resources = ArmResources(gpu=gpu)
+        return Arm(version=version, uri="", artifact_digest="", backend="", format="", share=0.5, resources=resources)
+
+    one, other = arm("1", 1.0), arm("2", None)
+    assert [gpu_of(arms, each) for arms in ((one, other), (other,)) for each in arms] == [True, False, None]
