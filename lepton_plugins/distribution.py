@@ -19,6 +19,7 @@ from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import MODELS, SERVICES, DeploymentDirectory, digest_hex, write_plan
 
 Fallback = Literal["service", "local"]
+_REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,13 @@ class Service:
 def services_of(plan: DeploymentPlan, fallback: Fallback = "service") -> tuple[Service, ...]:
     """The versions that get a service. `local`: the one that answers when others can't runs in the router instead.
 
-    Versions with the same bytes share a service, which is named by the first of them.
+    Versions with the same bytes share a service, which is named by the first of them. A version that another server
+    runs already (format `remote`) gets none: the router asks that server.
     """
     local = plan.arm(fallback_of(plan)) if fallback == "local" else None
     first: dict[str, Arm] = {}
     for arm in plan.arms:
-        if local is None or arm.artifact_digest != local.artifact_digest:
+        if arm.format != _REMOTE and (local is None or arm.artifact_digest != local.artifact_digest):
             first.setdefault(arm.artifact_digest, arm)
     return tuple(Service(arm, _alone(plan, arm)) for arm in first.values())
 
@@ -73,7 +75,7 @@ def write_router(
 def _alone(plan: DeploymentPlan, arm: Arm) -> DeploymentPlan:
     """The plan with one arm, which answers everything: what the router does around it isn't done again.
 
-    It follows from the version alone: a new plan of the router's doesn't restart the services.
+    It follows from the version and what a replica of it is given: other changes of the plan restart no service.
     """
     params = {"shares": {arm.version: 1.0}}
     around = Around(guard="closed", breaker=None)
@@ -88,7 +90,7 @@ def _alone(plan: DeploymentPlan, arm: Arm) -> DeploymentPlan:
     changes = {
         "parent": None,
         "signature": arm.signature or _without_context(plan),
-        "arms": (arm.model_copy(update={"share": 1.0, "resources": ArmResources()}),),
+        "arms": (arm.model_copy(update={"share": 1.0, "resources": _of_a_replica(arm)}),),
         "default": arm.version,
         "policy": fixed_shares(params, [arm.version], arm.version),
         "around": around,
@@ -103,6 +105,14 @@ def _alone(plan: DeploymentPlan, arm: Arm) -> DeploymentPlan:
         "spec": spec,
     }
     return plan.model_copy(update=changes)
+
+
+def _of_a_replica(arm: Arm) -> ArmResources:
+    """What its threads and its place, a GPU or beside it, follow from."""
+    given = arm.resources
+    return ArmResources(
+        cpu=given.cpu / given.replicas if given.cpu else None, gpu=given.gpu / given.replicas if given.gpu else None
+    )
 
 
 def _without_context(plan: DeploymentPlan) -> Signature:

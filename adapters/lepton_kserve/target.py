@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel
 
 from lepton_kserve import services
@@ -48,6 +50,17 @@ class KserveTarget:
         if options.upload is not None:
             upload(opened, options.upload, options.mount)
         return files_below(to)
+
+    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+        """Build and push each image, then apply all."""
+        commands = []
+        for folder in sorted(to.rglob("image")):
+            manifest = folder.parent / "inferenceservice.yaml"
+            if manifest.is_file():
+                service = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+                image = shlex.quote(service["spec"]["predictor"]["containers"][0]["image"])
+                commands += [f"docker build -t {image} {shlex.quote(str(folder))}", f"docker push {image}"]
+        return {"next": " && ".join([*commands, f"kubectl apply -k {shlex.quote(str(to))}"])}
 
     def missing(self) -> Mapping[str, str]:
         """Rendering needs nothing; building and applying is done with the cluster's own tools."""

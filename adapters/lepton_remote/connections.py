@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
+from time import monotonic
 from urllib.parse import urlsplit
 
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_remote.peer import PeerTimedOut, PeerUnavailable
 
 Headers = dict[str, str]
+
+#: Seconds that a connection is used. Behind one address there may be several replicas, and new ones: whoever balances
+#: by connection (a Kubernetes Service) sends nothing to those that came after it was opened.
+_AGE = 30.0
 
 
 class Connections:
@@ -32,22 +37,22 @@ class Connections:
         self._context = ssl.create_default_context() if parts.scheme == "https" else None
         self._most = most
         self._timeout = timeout
-        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._idle: deque[tuple[http.client.HTTPConnection, float]] = deque()
         self._lock = Lock()
 
     def ask(self, method: str, path: str, body: bytes | None, headers: Headers) -> tuple[int, Headers, bytes]:
         """Status, headers (names in lower case) and body. PeerUnavailable, PeerTimedOut."""
         with self._lock:
-            kept = self._idle.pop() if self._idle else None
+            kept, opened = self._idle.pop() if self._idle else (None, 0.0)
         if kept is not None:
             try:
-                return self._ask(kept, method, path, body, headers)
+                return self._ask(kept, opened, method, path, body, headers)
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 pass  # It was closed while nobody used it.
             except OSError as error:
                 raise self._told(error) from None
         try:
-            return self._ask(self._connect(), method, path, body, headers)
+            return self._ask(self._connect(), monotonic(), method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise self._told(error) from None
 
@@ -76,7 +81,7 @@ class Connections:
             idle = list(self._idle)
             self._idle.clear()
             self._most = 0
-        for connection in idle:
+        for connection, _ in idle:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -85,7 +90,13 @@ class Connections:
         return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
 
     def _ask(
-        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Headers
+        self,
+        connection: http.client.HTTPConnection,
+        opened: float,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Headers,
     ) -> tuple[int, Headers, bytes]:
         try:
             connection.request(method, path, body, headers)
@@ -94,10 +105,11 @@ class Connections:
         except BaseException:
             connection.close()
             raise
+        young = monotonic() - opened < _AGE
         with self._lock:
-            keep = not response.will_close and len(self._idle) < self._most
+            keep = young and not response.will_close and len(self._idle) < self._most
             if keep:
-                self._idle.append(connection)
+                self._idle.append((connection, opened))
         if not keep:
             with suppress(OSError):
                 connection.close()

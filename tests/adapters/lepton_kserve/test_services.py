@@ -171,7 +171,10 @@ def test_a_new_plan_leaves_the_services_as_they_are(apart: Path, tmp_path: Path)
 
 
 def test_each_image_has_what_its_part_needs_and_the_same_one_is_built_once(apart: Path, tmp_path: Path) -> None:
-    generate(apart, "kserve", tmp_path / "to", {**OPTIONS, "image": "registry.example/late:7"})
+    _, _, told = generate(apart, "kserve", tmp_path / "to", {**OPTIONS, "image": "registry.example/late:7"})
+    built = [words.split()[3] for words in told["next"].split(" && ") if words.startswith("docker build")]
+    assert built == ["registry.example/late:7", "registry.example/late:7-v1"]
+    assert told["next"].endswith(f" && kubectl apply -k {tmp_path}/to")
     images = {
         path.parent.name: yaml.safe_load(path.read_text())["spec"]["predictor"]["containers"][0]["image"]
         for path in (tmp_path / "to").rglob("inferenceservice.yaml")
@@ -214,6 +217,8 @@ def test_versions_with_the_same_bytes_share_a_service(apart: Path) -> None:
     with Router.load(apart) as router:
         plan = router.plan
     first, second = plan.arms
+    elsewhere = second.model_copy(update={"format": "remote", "backend": "remote"})
+    assert [item.arm.version for item in services_of(plan.model_copy(update={"arms": (first, elsewhere)}))] == ["1"]
     alike = second.model_copy(update={"artifact_digest": first.artifact_digest})
     assert [item.arm.version for item in services_of(plan)] == ["1", "2"]
     assert [item.arm.version for item in services_of(plan.model_copy(update={"arms": (first, alike)}))] == ["1"]

@@ -41,6 +41,7 @@ def test_replicas_follow_the_load(tight):
     assert two.resources.replicas == two.resources.pools["small"] == -(-(600 * 1.2 * two.share) // 100)
     assert two.resources.memory == two.resources.replicas * 2**31
     assert two.resources.cpu == two.resources.replicas
+    assert two.resources.throughput == 100, "rows a second of one replica"
     nodes = plan.allocation.nodes["small"]
     assert len(nodes) <= 4
     assert all(node.get("2", 0) * 2 + node.get("1", 0) <= 4 for node in nodes)
@@ -53,6 +54,7 @@ def test_larger_batches_need_fewer_replicas(tight):
     one = planned(tight, load="600/s", pools={"small": SMALL}).plan
     eight = planned(tight, load="600/s", batch=8, pools={"small": SMALL}).plan
     assert eight.arm("2").resources.replicas < one.arm("2").resources.replicas
+    assert eight.arm("2").resources.throughput == 400
 
 
 def test_replanning_moves_only_what_it_must(tight):
