@@ -12,7 +12,7 @@ from lepton_plugins.evaluation.partition import Partition, tally
 
 FloatArray = NDArray[np.float64]
 
-METHOD = "paired difference of U-statistics, their variance (Hoeffding) estimated without bias, skewness-corrected t"
+METHOD = "paired difference of U-statistics, Hoeffding's variance without bias, t corrected for skewness and kurtosis"
 #: The variance is taken for no less than this share of what it would be if both versions were calibrated.
 _LEAST = 0.4
 
@@ -25,9 +25,13 @@ def calibration_difference(
     Both are U-statistics, Σ_i≠j h(i, j) with h = r_i r_j / m of two rows' residuals r in a bin of m rows, and so is
     their difference: estimated without bias, its variance has Hoeffding's two parts, 2ν + 4λ (1948, eq. 5.13).
     ν = Σ_i≠j h² is the pairs', all that there is where both versions are calibrated; λ the rows' own projections',
-    with the bins' parts moving as well, less the share of ν that they contain. λ's estimate may be negative, and has
-    to be, not to widen the interval near zero; a floor under the variance keeps it from vanishing. Skewness counts
-    as far as λ makes the variance.
+    with the bins' parts moving as well, as the jackknife has it in a bin of m rows (Efron & Stein 1981), less what
+    it contains of ν, 4ν (m - 1) / (m - 2), and of the bins' own noise, 1/m of the whole. λ's estimate may be
+    negative, and has to be, not to widen the interval near zero; a floor under the variance keeps it from vanishing.
+
+    The third moment is Σ l³ + 6 Σ_i≠j l_i l_j h_ij with l the projections. Its second part, from squaring the gaps,
+    moves the studentised limits half as far as a mean's skewness (its covariance with the variance's estimate is 2/3
+    of it, a mean's the whole), so half of it is counted. Both moments count as far as λ makes the variance.
     """
     first, second = _Pairs(partition, bins_a), _Pairs(partition, bins_b)
     pairs = (
@@ -37,19 +41,22 @@ def calibration_difference(
         - partition.sum_units((second.own - first.own) ** 2)
     )
     pairs = np.maximum(pairs, 0.0)
-    rows, units = np.maximum(partition.rows, 1), np.maximum(partition.units, 1)
+    units = np.maximum(partition.units, 1)
     projection = second.projection - first.projection
     projection -= (partition.sum_units(projection) / units)[partition.slice_of_unit]
     squares = partition.sum_units(projection**2)
-    contained = 1 - 1.5 * np.maximum(bins_a.count, bins_b.count) / rows
+    contained, between = (first.contained + second.contained) / 2, (first.between + second.between) / 2
     along = squares * units / np.maximum(units - 1, 1) - 4 * contained * pairs
-    variance = np.maximum(2 * pairs + along, 2 * _LEAST * pairs)
+    variance = np.maximum((2 * pairs + along) / (1 + between), 2 * _LEAST * pairs)
     with np.errstate(invalid="ignore", divide="ignore"):
-        skewness = np.sqrt(units) * partition.sum_units(projection**3) / squares**1.5
+        third = partition.sum_units(projection**3) + 3 * (second.along(projection) - first.along(projection))
+        skewness = np.sqrt(units) * third / squares**1.5
+        kurtosis = units * partition.sum_units(projection**4) / squares**2 - 3
         trust = np.clip(1 - 2 * pairs / variance, 0.0, 1.0)
-    skewness = np.where((squares > 0) & (variance > 0), trust * skewness, 0.0)
+    varied = (squares > 0) & (variance > 0)
+    skewness, kurtosis = np.where(varied, trust * skewness, 0.0), np.where(varied, trust**2 * kurtosis, 0.0)
     squared = find_moments(partition, bins_b).squared - find_moments(partition, bins_a).squared
-    low, high = skewed_t(squared, np.sqrt(variance), skewness, units, level)
+    low, high = skewed_t(squared, np.sqrt(variance), skewness, kurtosis, units, level)
     # No residual varies, nor do the probabilities: the versions' own limits are all there is to go by.
     none = np.zeros_like(squared)
     apart = mover(one.value, (one.low, one.high), other.value, (other.low, other.high), none, none + 1)
@@ -85,13 +92,31 @@ class _Pairs:
         rest = np.maximum(others, 1)
         self.weight = weight * np.sqrt(size / rest)
         product = residual * np.where(others > 0, bins.gap[at] * size - residual, 0.0) / rest / rows
-        by_bin = (
-            tally((at[0] * MOST_BINS + at[1]).ravel(), product.ravel(), bins.gap.size)
-            / np.maximum(bins.size, 1).ravel()
-        )
-        projection = 2 * product - count * by_bin.reshape(bins.gap.shape)[at]
+
+        def in_bin(values: FloatArray) -> FloatArray:
+            cell = np.broadcast_to(at[0] * MOST_BINS + at[1], values.shape)
+            return tally(cell.ravel(), values.ravel(), bins.gap.size).reshape(bins.gap.shape)
+
+        whole = np.maximum(bins.size, 1)
+        typical = count * (in_bin(product) / whole)[at]
+        # As many units as would give the bin's rows if each had as many of them: the jackknife's m.
+        units = np.maximum(whole**2 / np.maximum(in_bin(count**2), 1), 3)
+        lost = np.sqrt(units * (units - 1)) / (units - 2)
+        projection = typical + 2 * lost[at] * (product - typical)
+        self.contained = (bins.part * (units - 1) / (units - 2)).sum(axis=1)
+        self.between = (bins.part / units).sum(axis=1)
         own = self.weight**2
         self.own, self.projection = (v if v.ndim == 1 else v.sum(axis=1) for v in (own, projection))
+
+    def along(self, projection: FloatArray) -> FloatArray:
+        """Σ_i≠j projection_i · h_ij · projection_j, by slice."""
+        partition = self.partition
+        if self.weight.ndim == 1:
+            cell = partition.codes * MOST_BINS + self.bins.bin_of_row
+            sums = tally(cell, projection * self.weight, self.bins.gap.size).reshape(self.bins.gap.shape)
+        else:
+            sums = np.stack([partition.sum_units(projection * column) for column in self.weight.T], axis=1)
+        return np.asarray((sums**2).sum(axis=1) - partition.sum_units(projection**2 * self.own), dtype=np.float64)
 
     def norm(self, other: _Pairs) -> FloatArray:
         """Σ over bins k, l of (Σ_i weight_ik · other's weight_il)², by slice."""

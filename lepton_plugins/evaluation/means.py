@@ -11,8 +11,8 @@ from lepton_plugins.evaluation.partition import Partition
 
 FloatArray = NDArray[np.float64]
 
-METHOD = "mean of rows: Student's t corrected for skewness (Hall 1992)"
-CLUSTERED = "mean of rows: cluster-robust Student's t corrected for skewness (Hall 1992)"
+METHOD = "mean of rows: Student's t corrected for skewness and kurtosis (Hall 1992)"
+CLUSTERED = "mean of rows: cluster-robust Student's t corrected for skewness and kurtosis (Hall 1992)"
 
 
 def mean(partition: Partition, values: FloatArray, level: float, low: float, high: float) -> Measurement:
@@ -43,12 +43,14 @@ def ratio(
         second = partition.sum_units(sums * sums)
         units = np.maximum(partition.units, 1)
         error = np.sqrt(second * units / np.maximum(units - 1, 1)) / scale
-        third = partition.sum_units(sums**3)
         spread = np.sqrt(second / units)
         # Rounding leaves a residue where all rows are alike.
         flat = spread * units <= 1e-12 * np.maximum(np.abs(np.nan_to_num(value)) * scale, 1e-300)
-        skewness = np.where(flat, 0.0, third / units / np.where(flat, 1.0, spread) ** 3)
-        lower, upper = skewed_t(np.nan_to_num(value), error, skewness, units, level)
+        standard = sums / np.where(flat, 1.0, spread)[partition.slice_of_unit]
+        squares = standard * standard
+        skewness = np.where(flat, 0.0, partition.sum_units(squares * standard) / units)
+        kurtosis = np.where(flat, 0.0, partition.sum_units(squares * squares) / units - 3)
+        lower, upper = skewed_t(np.nan_to_num(value), error, skewness, kurtosis, units, level)
         flat_lower, flat_upper = alike(np.nan_to_num(value), units, level, low, high)
     return Measurement(
         value=value,

@@ -7,19 +7,18 @@ the same data always gives the same interval:
 - F1: Wilson on the Jaccard index, which F1 is a function of
 - balanced accuracy and averages over classes: the classes' intervals combined by MOVER (Zou 2007)
 - ROC AUC: DeLong's variance in a score interval with Newcombe's variance function
-- log loss, Brier, MAE, MSE, pinball, nDCG, MRR, recall@k: Student's t corrected for skewness (Hall 1992);
-  RMSE and R² from the same
+- log loss, Brier, MAE, MSE, pinball, nDCG, MRR, recall@k: Student's t corrected for skewness and kurtosis
+  (Hall 1992); RMSE and R² from the same
 - calibration error (squared): debiased, noncentral χ²; differences from the U-statistics' variance
 
 With `groups` the same methods rest on cluster-robust variances.
 
 Checked by simulation (tests) at fixed settings, 200 and 1,000 rows (40 and 200 lists), levels of 95 and 80 %, the
-same band for every metric and difference. Known to miss it: means of heavy-tailed losses in small samples are covered
-too rarely (squared errors, RMSE and R² with exponential errors at 200 rows: 93 % at 95 %, 77 % at 80 %; with errors of
-five degrees of freedom at 50 rows 92 %, R² 91 %), differences of log losses and Brier scores at 30 to 60 rows (92 to
-94 %), a large difference of calibration errors at 200 rows a little (93 %, 76 %). Too often: the Brier score and
-differences of F1 at 30 to 60 rows (97 %, up to 99 %), and two calibrated versions' difference of calibration errors
-where positives are rare or probabilities few (98 %, 87 %).
+same band for every metric and difference. Known to miss it, in smaller samples: means of heavy-tailed losses are
+covered too rarely (squared errors where errors are exponential, at 50 rows: 90 % at 95 %, 74 % at 80 %; with errors
+of five degrees of freedom 94 % and 77 %), and differences of calibration errors of unlike versions at 40 rows (88 %,
+74 %). Too often: the Brier score and differences of F1 at 30 to 60 rows (97 %, up to 99 %), and two calibrated
+versions' difference of calibration errors where positives are rare (97 %, 84 %).
 """
 
 from __future__ import annotations

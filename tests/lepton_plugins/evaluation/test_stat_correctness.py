@@ -188,12 +188,33 @@ def test_the_auc_has_delongs_variance(rng: np.random.Generator) -> None:
     assert as_scores.model_dump() == pytest.approx(gap.model_dump())
 
 
-def test_a_symmetric_means_interval_is_students(rng: np.random.Generator) -> None:
-    gaps = rng.normal(size=25)
+def test_a_symmetric_means_interval_is_students_where_tails_are_light(rng: np.random.Generator) -> None:
+    gaps = rng.uniform(size=25)
     gaps = np.concatenate([gaps, -gaps]) + 0.3
     found = mean_difference(np.zeros(50), gaps)
     expected = stats.t.interval(0.95, 49, loc=gaps.mean(), scale=stats.sem(gaps))
     assert (found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_heavy_tails_widen_a_symmetric_means_interval(rng: np.random.Generator, level: float) -> None:
+    gaps = rng.standard_t(4, size=30)
+    gaps = np.concatenate([gaps, -gaps]) + 0.3
+    found = mean_difference(np.zeros(60), gaps, level=level)
+    t = stats.t.ppf(0.5 + level / 2, 59)
+    # Cornish-Fisher's third-order term, with that of the estimated skewness.
+    wider = 1 + stats.kurtosis(gaps, bias=False) * (3 * t**2 + 5) / 12 / 60
+    assert wider > 1.01
+    half = t * stats.sem(gaps) * wider
+    assert (found.low, found.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1.0, 1e90])
+def test_a_means_interval_moves_with_the_values_units(rng: np.random.Generator, scale: float) -> None:
+    values = rng.exponential(size=40)
+    one = mean_difference(np.zeros(40), values)
+    other = mean_difference(np.zeros(40), scale * values)
+    assert (other.low, other.high) == pytest.approx((scale * one.low, scale * one.high), rel=1e-9, abs=0)
 
 
 def test_repeating_rows_narrows_the_interval_unless_they_are_one_unit(rng: np.random.Generator) -> None:
