@@ -3,7 +3,8 @@
 Direct method, inverse propensity scores (IPS), their self-normalised form (SNIPS) and the doubly robust estimator
 (DR), after Dudík, Langford, Li 2011 and Swaminathan, Joachims 2015. Rewards of one unit depend on each other: each
 interval is Student's t on the influence of whole units, with the degrees of freedom that a sum of such unequal
-parts has (Satterthwaite 1946).
+parts has (Satterthwaite 1946): cautiously few, as each part's variance is known by one square only. Where parts are
+as they would be with their unit left out (SNIPS), the freedom is that of a χ² as variable as the sum of squares.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """An estimate with the part that each row has in it: `value` is the mean of value + `rows` (n,)."""
+    """An estimate with the part that each row has in it: `value` is the mean of value + `rows` (n,).
+
+    `shares` (n,) sum to one: the weights of a weighted mean, which is drawn to the units of great weight.
+    """
 
     value: float
     rows: Floats
+    shares: Floats | None = None
 
     def __sub__(self, other: Influence) -> Influence:
         return Influence(self.value - other.value, self.rows - other.rows)
@@ -34,14 +39,22 @@ class Influence:
         """The estimate's interval; `units` (n,) are codes 0, 1, … of the unit of each row."""
         from scipy.stats import t
 
-        sums = np.bincount(units, weights=self.rows)
+        sums: Floats = np.bincount(units, weights=self.rows).astype(np.float64)
         count = len(sums)
+        if self.shares is not None:
+            # The mean without the unit is as much farther from it.
+            sums = sums / (1.0 - np.minimum(np.bincount(units, weights=self.shares), 0.99))
         square = float(np.square(sums).sum())
         if count < 2:
             return -np.inf, np.inf
         if square == 0:
             return self.value, self.value
-        freedom = max(square**2 / float(np.power(sums, 4).sum()) - 1, 1.0)
+        fourth = float(np.power(sums, 4).sum())
+        if self.shares is None:
+            freedom = max(square**2 / fourth - 1, 1.0)
+        else:
+            # Alike up to sign, the squares vary by nothing but rounding.
+            freedom = max(2 * square**2 / max(fourth - square**2 / count, 1e-12 * fourth), 1.0)
         error = np.sqrt(square * count / (count - 1)) / len(self.rows)
         half = float(t.isf((1 - level) / 2, min(freedom, count - 1))) * float(error)
         return self.value - half, self.value + half
@@ -62,7 +75,7 @@ def ips(rewards: Floats, weights: Floats) -> Influence:
 def snips(rewards: Floats, weights: Floats) -> Influence:
     """IPS over the weights' own mean: a small bias, and no dependence on where rewards have their zero."""
     value = float((weights * rewards).sum() / weights.sum())
-    return Influence(value, weights * (rewards - value) / float(weights.mean()))
+    return Influence(value, weights * (rewards - value) / float(weights.mean()), weights / weights.sum())
 
 
 def direct(rewards: Floats, chosen: NDArray[np.intp], target: Floats, features: Floats) -> Influence:

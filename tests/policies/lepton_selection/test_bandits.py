@@ -325,12 +325,16 @@ def test_encodings() -> None:
         assert np.abs(one).max() <= 10
 
 
+@pytest.mark.parametrize("optimistic", [False, True])
 @pytest.mark.parametrize(("means", "spreads"), [([0.0, 0.1, -0.2], [0.1, 0.3, 1.0]), ([0.5] * 10, [0.2] * 10)])
-def test_best_of_is_the_probability_to_be_best(means: list[float], spreads: list[float]) -> None:
+def test_best_of_is_the_probability_to_be_best(means: list[float], spreads: list[float], optimistic: bool) -> None:
     rng = np.random.default_rng(0)
     samples = rng.normal(means, spreads, size=(200_000, len(means)))
+    if optimistic:
+        samples = np.maximum(samples, means)
+        samples += rng.uniform(0, 1e-9, samples.shape)  # Equal means tie.
     simulated = np.bincount(samples.argmax(axis=1), minlength=len(means)) / len(samples)
-    found = best_of(np.array([means]), np.array([spreads]))[0]
+    found = best_of(np.array([means]), np.array([spreads]), optimistic=optimistic)[0]
     assert found == pytest.approx(simulated, abs=0.006)
     assert found.sum() == pytest.approx(1)
 
