@@ -14,12 +14,14 @@ Every method raises LeptonError subclasses only, and tells the plugins what happ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Literal
 
-from lepton_plugins.errors import LeptonError, PlanNotFound
+from lepton_plugins.errors import LeptonError, PlanNotFound, RegistryUnreachable
 from lepton_plugins.listing import Listing
 from lepton_plugins.listings import activations_listing, models_listing, reports_listing, versions_listing
 from lepton_plugins.plugins import plugins
@@ -174,9 +176,19 @@ class ModelRegistry:
         return report
 
     def reports(self, model: str) -> Listing[EvaluationReport]:
-        """The latest report of each version that has one."""
-        found = (self.registry.get_report(model, version.version) for version in self.registry.list_versions(model))
-        return reports_listing([report for report in found if report is not None])
+        """The latest report of each version that has one; `notes` say whose can't be read, and why."""
+        found: list[EvaluationReport] = []
+        unreadable: dict[str, str] = {}
+        for version in self.registry.list_versions(model):
+            try:
+                report = self.registry.get_report(model, version.version)
+            except RegistryUnreachable:
+                raise
+            except LeptonError as error:
+                unreadable[version.version] = str(error)
+            else:
+                found += [] if report is None else [report]
+        return reports_listing(found, unreadable)
 
     def compare(self, model: str, *, metric: str | None = None, by: str | None = None) -> Comparison:
         """The versions side by side, overall or by a slice; differences whose interval covers zero are ties.
@@ -339,16 +351,25 @@ class ModelRegistry:
         return generate(Path(directory), target, Path(to), options or {}, registry=self.uri).files
 
     def router(self, model: str, *, directory: str | Path | None = None, threads: int | None = None) -> Router:
-        """The router of the plan in force, over a deployment directory (by default a temporary one).
+        """The router of the plan in force, over a deployment directory (by default one that goes with the router).
 
         `router.predict(data)`, `router.decide(context)`, `router.explain(context)`; close it when done.
         """
         from tempfile import mkdtemp
+        from weakref import finalize
 
         from lepton_plugins.routing.router import Router
 
-        to = Path(directory) if directory is not None else Path(mkdtemp(prefix="lepton-")) / "deployment"
-        return Router.load(self.pull(model, to), threads=threads)
+        if directory is not None:
+            return Router.load(self.pull(model, directory), threads=threads)
+        folder = mkdtemp(prefix="lepton-")
+        try:
+            router = Router.load(self.pull(model, Path(folder) / "deployment"), threads=threads)
+        except BaseException:
+            _remove(folder, os.getpid())
+            raise
+        finalize(router, _remove, folder, os.getpid())
+        return router
 
     def explain(self, model: str, context: Mapping[str, Any], *, key: object = None) -> Explanation:
         """Which version would answer this row under the plan in force, and why each other one wouldn't."""
@@ -406,6 +427,12 @@ def generate(
     made = render(directory, target, to, options, registry=registry)
     _tell("generated", made.model, target=target, files=len(made.files), **made.told)
     return made
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove a folder of this process; what was forked from it has the same objects."""
+    if os.getpid() == process:
+        rmtree(folder, ignore_errors=True)
 
 
 def _text(revision: str | int | None) -> str | None:

@@ -26,11 +26,17 @@ class Column(Generic[T]):
 
 
 class Listing(list[T]):
-    """A list with columns to show it by. Columns that are empty in every row are left out."""
+    """A list with columns to show it by. Columns that are empty in every row are left out.
 
-    def __init__(self, items: Iterable[T], columns: Sequence[Column[T]], empty: str = "Nothing here.") -> None:
+    `notes` say what isn't among the items, and why.
+    """
+
+    def __init__(
+        self, items: Iterable[T], columns: Sequence[Column[T]], empty: str = "Nothing here.", notes: Sequence[str] = ()
+    ) -> None:
         super().__init__(items)
         self.empty = empty
+        self.notes = tuple(notes)
         self.columns = [column for column in columns if not self or any(column.text(item) for item in self)]
 
     def rows(self) -> list[list[str]]:
@@ -38,17 +44,18 @@ class Listing(list[T]):
         return [[column.text(item) or "" for column in self.columns] for item in self]
 
     def __str__(self) -> str:
-        return plain_text(listing_table(self))
+        return "\n".join([plain_text(listing_table(self)), *self.notes])
 
     def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         if not self:
-            return f"<p>{escape(self.empty)}</p>"
+            return f"<p>{escape(self.empty)}</p>{notes}"
         head = "".join(f"<th>{escape(column.title)}</th>" for column in self.columns)
         body = "".join(
             "<tr>" + "".join(_cell(column, cell) for column, cell in zip(self.columns, row, strict=True)) + "</tr>"
             for row in self.rows()
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 def _cell(column: Column[Any], text: str) -> str:

@@ -41,8 +41,13 @@ def versions_listing(versions: Sequence[ModelVersion]) -> Listing[ModelVersion]:
     return Listing(versions, columns, empty="This model has no versions.")
 
 
-def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationReport]:
-    """Reports with their leading metrics, latency and size; of a failed one, the stage that it failed at."""
+def reports_listing(
+    reports: Sequence[EvaluationReport], unreadable: Mapping[str, str] | None = None
+) -> Listing[EvaluationReport]:
+    """Reports with their leading metrics, latency and size; of a failed one, the stage that it failed at.
+
+    `unreadable`: version → why its report can't be read.
+    """
     leading = _leading_metrics(reports)
     # Why is a sentence or more: it would leave the figures no room. The command says it below the table.
     failed: Column[EvaluationReport] = Column(
@@ -55,7 +60,8 @@ def reports_listing(reports: Sequence[EvaluationReport]) -> Listing[EvaluationRe
         Column("size", lambda report: size(report.resources.artifact_bytes), figures=True),
         *([] if leading else [failed]),
     ]
-    return Listing(reports, columns, empty="No version has a report.")
+    notes = [f"version {version}: its report can't be read. {why}" for version, why in (unreadable or {}).items()]
+    return Listing(reports, columns, empty="No version has a report.", notes=notes)
 
 
 def activations_listing(activations: Sequence[Activation]) -> Listing[Activation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from pydantic import BaseModel
 
 from lepton_plugins import ModelRegistry, hookimpl
@@ -67,7 +69,12 @@ def data() -> pd.DataFrame:
 
 
 def test_the_whole_path(
-    sqlite_uri: str, models: list[Path], data: pd.DataFrame, heard: list[Event], tmp_path: Path
+    sqlite_uri: str,
+    models: list[Path],
+    data: pd.DataFrame,
+    heard: list[Event],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = ModelRegistry(sqlite_uri)
     for number, path in enumerate(models, 1):
@@ -80,6 +87,7 @@ def test_the_whole_path(
     )
     assert [report.version for report in reports] == ["1", "2"]
     assert [report.version for report in registry.reports("line")] == ["1", "2"]
+    assert registry.reports("line").notes == ()
     assert len(registry.compare("line", by="region").slices) == 2
 
     spec = {"model": "line", "policy": {"kind": "segment_best", "params": {"by": ["region"]}}}
@@ -104,6 +112,25 @@ def test_the_whole_path(
     answers = router.predict(data[["x", "region"]])
     router.close()
     assert float(np.abs(answers.values - data["y"]).mean()) < 0.2
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    short_lived = registry.router("line")
+    np.testing.assert_array_equal(short_lived.predict(data[["x", "region"]]).values, answers.values)
+    short_lived.close()
+    assert list((tmp_path / "temporary").glob("lepton-*"))
+    del short_lived
+    gc.collect()
+    assert not list((tmp_path / "temporary").glob("lepton-*"))
+
+    # One report that can't be read doesn't hide the others.
+    MlflowClient(registry_uri=sqlite_uri).set_model_version_tag("line", "2", "lepton.report", "{")
+    found = registry.reports("line")
+    assert [report.version for report in found] == ["1"]
+    (note,) = found.notes
+    assert note.startswith("version 2: its report can't be read. The tag lepton.report of version 2 of 'line'")
+    assert note in str(found)
+    assert "can&#x27;t be read" in found._repr_html_()
 
     for shown in (registry.list_models(), registry.list_versions("line"), reports, registry.history("line"), planned):
         assert "<table>" in shown._repr_html_()
