@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lepton_plugins.errors import (
     ClusterRefused,
     ClusterUnreachable,
     DeploymentNotFound,
+    FieldsDropped,
     NotGoneInTime,
     NotReadyInTime,
     PackageMissing,
@@ -36,6 +37,7 @@ _LOOK = 2
 _REQUEST = 30
 #: A control plane that is brought up to date is away for a while.
 _AWAY = 30
+_STARTING = (403, 429, 500, 502, 503, 504)
 
 
 class Cluster:
@@ -88,22 +90,37 @@ class Cluster:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def apply(self, service: Mapping[str, Any], plan: Mapping[str, Any], *, force: bool = False) -> dict[str, Any]:
-        """Apply an InferenceService and the ConfigMap of its plan, which goes when the service goes."""
+    def apply(
+        self,
+        service: Mapping[str, Any],
+        others: Sequence[Mapping[str, Any]],
+        *,
+        owner: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Apply an InferenceService and what belongs to it (its plan's ConfigMap), which goes when the service goes.
+
+        The service itself goes when its `owner` goes, another InferenceService as the cluster has it.
+        """
         name = service["metadata"]["name"]
+        mine = service if owner is None else _owned(service, owner, {})
         with self._asking(f"apply the InferenceService {name!r}"):
-            applied: dict[str, Any] = self._apply(self._services, service, force)
-        owner = {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "name": name,
-            "uid": applied["metadata"]["uid"],
-        }
-        labels = {OWNED: MANAGER, SERVICE: name}
-        owned = {**plan, "metadata": {**plan["metadata"], "labels": labels, "ownerReferences": [owner]}}
-        with self._asking(f"apply the ConfigMap {plan['metadata']['name']!r}"):
-            self._apply(self._maps, owned, force)
+            # Servers before 1.25 drop what they don't know without a word, whatever fieldValidation says.
+            if dropped := list(_dropped(mine, self._apply(self._services, mine, force, dry=True))):
+                raise FieldsDropped(name, dropped)
+            applied: dict[str, Any] = self._apply(self._services, mine, force)
+        for other in others:
+            owned = _owned(other, applied, {OWNED: MANAGER, SERVICE: name})
+            group, _, version = other["apiVersion"].rpartition("/")
+            with self._asking(f"apply the {other['kind']} {other['metadata']['name']!r}"):
+                self._apply(self._kind(group, version, other["kind"]), owned, force)
         return applied
+
+    def parts(self, name: str) -> Sequence[dict[str, Any]]:
+        """The versions' services behind a router."""
+        with self._asking("list the InferenceServices"):
+            found = self._services.get(namespace=self.namespace, _request_timeout=_REQUEST).to_dict()["items"]
+        return [item for item in found if (item["metadata"].get("annotations") or {}).get("lepton.router") == name]
 
     def prune(self, service: Mapping[str, Any], keep: str) -> None:
         """Delete the ConfigMaps of earlier plans of a service, where it is seen that no pod mounts them any more."""
@@ -137,7 +154,7 @@ class Cluster:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise NotGoneInTime(name, seconds, found["metadata"].get("finalizers") or ())
-                found = self._watched(self.get(name), min(left, _WATCH), lambda _: False)
+                found = self._watched(self._back(name), min(left, _WATCH), lambda _: False)
         except DeploymentNotFound:
             pass
         return True
@@ -151,9 +168,12 @@ class Cluster:
         workload = self._workload(service)
         return "" if workload is None else unfinished(service, workload)
 
-    def wait(self, name: str, seconds: float) -> dict[str, Any]:
-        """Watch until all pods serve what was applied; NotReadyInTime with what the controller said last."""
-        end = time.monotonic() + seconds
+    def wait(self, name: str, seconds: float, since: float | None = None) -> dict[str, Any]:
+        """Watch until all pods serve what was applied, so many seconds from now or from `since` of the monotonic clock.
+
+        NotReadyInTime with what the controller said last.
+        """
+        end = (time.monotonic() if since is None else since) + seconds
         found = self.get(name)
         while lacking := self.lacking(found):
             left = end - time.monotonic()
@@ -203,19 +223,19 @@ class Cluster:
                         found = dict(event["raw_object"])
                     if done(found) or time.monotonic() >= end:
                         return found
-        except (ClusterUnreachable, ApiException):
-            # A proxy cut the stream, or the version that it began at is too old (410): read, and watch again.
+        except (ClusterUnreachable, ClusterRefused, ApiException):
+            # A proxy cut the stream, the version that it began at is too old (410), who asks may read and not watch.
             time.sleep(min(0.5, max(0.0, end - time.monotonic())))
         return self._back(name)
 
     def _back(self, name: str) -> dict[str, Any]:
-        """The newest state, from an API server that may be starting anew just now."""
+        """The newest state, from an API server that may be starting anew: at first it knows nobody's rights."""
         end = time.monotonic() + _AWAY
         while True:
             try:
                 return self.get(name)
-            except ClusterUnreachable:
-                if time.monotonic() >= end:
+            except (ClusterUnreachable, ClusterRefused) as error:
+                if error.http_status not in _STARTING or time.monotonic() >= end:
                     raise
             time.sleep(1)
 
@@ -234,13 +254,14 @@ class Cluster:
             client=self._client,
         )
 
-    def _apply(self, resource: Any, body: Mapping[str, Any], force: bool) -> dict[str, Any]:
+    def _apply(self, resource: Any, body: Mapping[str, Any], force: bool, *, dry: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = resource.server_side_apply(
             body=dict(body),
             namespace=self.namespace,
             field_manager=MANAGER,
             force_conflicts="true" if force else "false",
             query_params=[("fieldValidation", "Strict")],
+            dry_run="All" if dry else None,
             _request_timeout=_REQUEST,
         ).to_dict()
         return found
@@ -261,6 +282,28 @@ class Cluster:
             raise refusal from None
         except HTTPError as error:
             raise ClusterUnreachable(" ".join(str(error).split())[:300]) from None
+
+
+def _owned(manifest: Mapping[str, Any], owner: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    reference = {key: owner[key] for key in ("apiVersion", "kind")}
+    reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+    metadata = {**manifest["metadata"], "ownerReferences": [reference]}
+    if labels:
+        metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    return {**manifest, "metadata": metadata}
+
+
+def _dropped(wanted: Any, there: Any, place: str = "") -> Iterator[str]:
+    """The fields that aren't there although they are wanted."""
+    if isinstance(wanted, Mapping):
+        for key, item in wanted.items():
+            if isinstance(there, Mapping) and key in there:
+                yield from _dropped(item, there[key], f"{place}.{key}")
+            else:
+                yield f"{place}.{key}"
+    elif isinstance(wanted, list) and isinstance(there, list):
+        for index, (item, other) in enumerate(zip(wanted, there, strict=False)):
+            yield from _dropped(item, other, f"{place}[{index}]")
 
 
 def says_ready(service: Mapping[str, Any]) -> bool:

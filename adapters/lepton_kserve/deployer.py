@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from lepton_kserve.cluster import Cluster, says_ready
 from lepton_plugins import __version__
@@ -102,8 +103,6 @@ class KserveDeployer:
     def _deploy(
         self, name: str, deployment: Callable[[], Path], options: Mapping[str, str], *, new: bool
     ) -> dict[str, Any]:
-        import yaml
-
         from lepton_plugins.generate import generate
 
         given = dict(options)
@@ -127,15 +126,65 @@ class KserveDeployer:
         with TemporaryDirectory(prefix="lepton-") as folder:
             rendered = Path(folder) / "rendered"
             generate(directory, "kserve", rendered, given)
-            service, plan = (
-                yaml.safe_load((rendered / file).read_text(encoding="utf-8"))
-                for file in ("inferenceservice.yaml", "plan.yaml")
-            )
-        applied = cluster.apply(service, plan, force=force)
-        if wait:
-            applied = cluster.wait(name, seconds)
-            cluster.prune(applied, keep=plan["metadata"]["name"])
-        return _described(cluster, applied)
+            router = _manifests(rendered)
+            parts = [_manifests(part) for part in sorted((rendered / "services").glob("*"))]
+        return _described(cluster, _roll_out(cluster, router, parts, seconds if wait else None, force=force))
+
+
+class _Manifests(NamedTuple):
+    """An InferenceService, and what belongs to it."""
+
+    service: dict[str, Any]
+    others: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return str(self.service["metadata"]["name"])
+
+    @property
+    def plan(self) -> str:
+        return str(next(item["metadata"]["name"] for item in self.others if item["kind"] == "ConfigMap"))
+
+
+def _manifests(folder: Path) -> _Manifests:
+    import yaml
+
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))]
+    known = [item for item in found if item["kind"] != "Kustomization"]
+    (service,) = [item for item in known if item["kind"] == "InferenceService"]
+    return _Manifests(service, [item for item in known if item is not service])
+
+
+def _roll_out(
+    cluster: Cluster, router: _Manifests, parts: Sequence[_Manifests], seconds: float | None, *, force: bool
+) -> dict[str, Any]:
+    """Apply all and wait so long, if at all; the versions' services (`parts`) go when the router goes, which owns them.
+
+    A router that answers already gets its new plan when the services in that plan are there.
+    """
+    begun = time.monotonic()
+    answers = bool(parts) and _there(cluster, router.name)
+    found = cluster.get(router.name) if answers else cluster.apply(router.service, router.others, force=force)
+    for part in parts:
+        cluster.apply(part.service, part.others, owner=found, force=force)
+    if seconds is not None:
+        for part in parts:
+            _ready(cluster, part, seconds, begun)
+    if answers:
+        found = cluster.apply(router.service, router.others, force=force)
+    if seconds is not None:
+        found = _ready(cluster, router, seconds, begun)
+        wanted = {part.name for part in parts}
+        for item in cluster.parts(router.name):
+            if item["metadata"]["name"] not in wanted:
+                cluster.delete(item["metadata"]["name"], max(1.0, begun + seconds - time.monotonic()))
+    return found
+
+
+def _ready(cluster: Cluster, manifests: _Manifests, seconds: float, since: float) -> dict[str, Any]:
+    found = cluster.wait(manifests.name, seconds, since)
+    cluster.prune(found, keep=manifests.plan)
+    return found
 
 
 def _there(cluster: Cluster, name: str) -> bool:

@@ -29,7 +29,7 @@ def _sentence(code: int, status: dict[str, Any], message: str, causes: list[dict
     if code == 401:
         return "it doesn't know you (401). Log in again, or check the user of the kubeconfig's current context."
     if code == 403 and "denied the request" not in message:
-        return f"you may not (403): {message}. Ask for that right, or name another namespace: -C namespace=…"
+        return f"you may not (403): {message}. Ask for it, or name another namespace: -t lepton-kserve:/NAMESPACE"
     if code == 404 and status.get("kind") != "Status":
         return (
             "it doesn't know InferenceServices (404): KServe isn't installed there, or not with v1beta1. "

@@ -128,3 +128,16 @@ class ClusterRefused(LeptonError):
     def __init__(self, status: int, action: str, sentence: str) -> None:
         self.http_status = status
         super().__init__(f"The cluster refused to {action}: {sentence}")
+
+
+class FieldsDropped(LeptonError):
+    """A cluster that would leave out what it doesn't know, and say nothing."""
+
+    code = "fields_dropped"
+
+    def __init__(self, name: str, fields: Sequence[str]) -> None:
+        super().__init__(
+            f"The cluster would drop fields of the InferenceService {name!r} that its KServe doesn't know: "
+            f"{', '.join(fields[:8])}. Nothing was applied. Expected KServe 0.16 or newer and no field that it "
+            "doesn't have in the manifest that -C from=FILE names."
+        )

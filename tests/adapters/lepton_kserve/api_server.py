@@ -1,34 +1,35 @@
-"""A Kubernetes API server for InferenceServices and ConfigMaps, over HTTP, with a controller that makes them ready.
+"""What a Kubernetes API server knows of InferenceServices, ConfigMaps and Deployments, and does to them.
 
-It speaks the protocol as far as a client sees it: paths and verbs, bearer tokens, server-side apply with field
-managers, schema validation by KServe's own CRD, watches, and the answers' own sentences. Sources: Kubernetes API
-concepts; "Server-Side Apply"; k8s.io/apimachinery `api/errors` (Status, causes); the recorded answer to an unknown
-field in kubernetes/kubernetes#122480, and the conflicts' wording in #107417 and #80916.
+`wire.py` speaks of it over HTTP. What it answers is compared with a real server's recorded answers, `data/answers.json`
+(test_answers.py). Sources: Kubernetes API concepts; "Server-Side Apply"; k8s.io/apimachinery `api/errors`.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
-import yaml
 
 TOKEN = "token-of-the-test"
-PLURALS = {"inferenceservices": "serving.kserve.io", "configmaps": "", "deployments": "apps"}
+GROUPS = {"inferenceservices": "serving.kserve.io", "configmaps": "", "deployments": "apps"}
 KINDS = {"inferenceservices": "InferenceService", "configmaps": "ConfigMap", "deployments": "Deployment"}
-SERVED = ("apis/serving.kserve.io/v1beta1/inferenceservices", "api/v1/configmaps", "apis/apps/v1/deployments")
+VERSIONS = {"inferenceservices": "serving.kserve.io/v1beta1", "configmaps": "v1", "deployments": "apps/v1"}
+#: The first resourceVersion; what was before is forgotten.
+FIRST = 100
+NOW = "2026-01-01T00:00:00Z"
 Key = tuple[str, str, str]
+Path = tuple[str, ...]
 
 
 class Refusal(Exception):
+    """A Status: what a server says instead of an answer."""
+
     def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
         self.code = code
         self.status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
@@ -39,24 +40,24 @@ class Refusal(Exception):
 class ApiServer:
     """`ready` is what the controller does: None never says ready, a number says it so many seconds later."""
 
-    def __init__(self, schema: dict[str, Any], pruned: Any, controller: Any) -> None:
+    def __init__(self, schema: dict[str, Any], pruned: Any, controller: Any, serve: Any) -> None:
         self.control, self.finalize = controller.control, controller.finalize
         self.validator, self.schema, self.pruned = jsonschema.Draft7Validator(schema), schema, pruned
         self.objects: dict[Key, dict[str, Any]] = {}
-        self.managers: dict[Key, dict[str, dict[tuple[str, ...], Any]]] = {}
+        self.managers: dict[Key, dict[str, dict[Path, Any]]] = {}
         self.namespaces, self.forbidden = {"default", "ml", "locked"}, {"locked"}
-        self.installed, self.ready, self.url = True, 0.2, "http://line.ml.example.com"
-        self.denied: str | None = None
+        self.strict = True
+        """Unknown fields are refused, as by servers since 1.25 that are asked to; else they are dropped."""
         self.unseen: set[str] = set()
         """Kinds that nobody may read."""
+        self.installed, self.ready, self.url = True, 0.2, "http://line.ml.example.com"
+        self.denied: str | None = None
         self.cut, self.gone = 0, 0
         """So many watches are broken off, or told that their version is too old."""
         self.requests: list[tuple[str, str, str]] = []
         self.log: list[tuple[int, str, Key, dict[str, Any]]] = []
         self.changed = threading.Condition(threading.RLock())
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: _Handler(self, *given))
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+        self.http: ThreadingHTTPServer = serve(self)
 
     @property
     def address(self) -> str:
@@ -68,42 +69,50 @@ class ApiServer:
 
     # --- verbs -----------------------------------------------------------------------------
 
-    def apply(self, key: Key, body: dict[str, Any], manager: str, force: bool) -> tuple[int, dict[str, Any]]:
-        plural, namespace, name = key
-        if namespace not in self.namespaces:
-            details = {"name": namespace, "kind": "namespaces"}
-            raise Refusal(404, "NotFound", f'namespaces "{namespace}" not found', details)
-        self._check(key, body)
-        wanted = dict(leaves({part: value for part, value in body.items() if part not in ("apiVersion", "kind")}))
-        wanted = {
-            path: value
-            for path, value in wanted.items()
-            if path not in (("metadata", "name"), ("metadata", "namespace"))
-        }
+    def apply(
+        self, key: Key, body: dict[str, Any], manager: str, force: bool, dry: bool = False
+    ) -> tuple[int, dict[str, Any]]:
+        plural = key[0]
+        dropped = self._check(key, body)
+        parts = {part: value for part, value in body.items() if part not in ("apiVersion", "kind")}
+        unowned = (("metadata", "name"), ("metadata", "namespace"))
+        wanted = {path: value for path, value in leaves(parts) if path not in unowned}
         with self.changed:
             live = self.objects.get(key)
             managers = self.managers.setdefault(key, {})
-            self._check_conflicts(key, live, managers, wanted, manager, force)
-            new = copy.deepcopy(live) if live else self._new(key, body)
+            taken = self._check_conflicts(key, live, managers, wanted, manager, force)
+            new = copy.deepcopy(live) if live else self._new(key)
             for path in set(managers.get(manager, {})) - set(wanted):
                 if not any(path in owned for other, owned in managers.items() if other != manager):
                     _remove(new, path)
             for path, value in wanted.items():
                 _set(new, path, value)
-            if plural == "inferenceservices":
-                found = [(error.json_path, error.message) for error in self.validator.iter_errors(new)]
-                if found:
-                    raise self._invalid(name, found)
+            self._validate(key, live, new)
+            if dry:
+                return (200 if live else 201), new
+            for other, path in taken:
+                del managers[other][path]
             managers[manager] = wanted
-            if live is not None and new.get("spec") != live.get("spec"):
+            if dropped:  # As it is recorded: what is dropped has been a change.
                 new["metadata"]["generation"] += 1
-            self.store(key, new, "MODIFIED" if live else "ADDED")
+            self._change(key, live, new)
         if plural == "inferenceservices":
             threading.Thread(target=self.control, args=(self, key), daemon=True).start()
-        return (200 if live else 201), new
+        return (200 if live else 201), self.get(key)
 
-    def take(self, key: Key, manager: str, path: tuple[str, ...], value: Any) -> None:
-        """As if somebody else had applied a field."""
+    def merge(self, key: Key, body: dict[str, Any], status: bool) -> dict[str, Any]:
+        """A merge patch, of the status alone or of all but it."""
+        with self.changed:
+            live = self.get(key)
+            new = _merged(live, {part: body[part] for part in body if (part == "status") is status})
+            if live["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
+                self.gone_for_good(key, copy.deepcopy(new))
+                return new
+            self._change(key, live, new)
+        return new
+
+    def take(self, key: Key, manager: str, path: Path, value: Any) -> None:
+        """As if somebody else had applied a field by force."""
         with self.changed:
             for owned in self.managers[key].values():
                 owned.pop(path, None)
@@ -116,30 +125,27 @@ class ApiServer:
         with self.changed:
             item = self.get(key)
             if item["metadata"].get("finalizers"):
-                item["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
+                item["metadata"] |= {"deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}
+                item["metadata"]["generation"] += 1
                 self.store(key, item, "MODIFIED")
                 threading.Thread(target=self.finalize, args=(self, key), daemon=True).start()
                 return item
             self.gone_for_good(key, item)
-        return {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": key[2]}}
+        details = {**_details(key), "uid": item["metadata"]["uid"]}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     def gone_for_good(self, key: Key, item: dict[str, Any]) -> None:
         """What has no finalizer any more goes, and the garbage collector takes what it owns."""
         del self.objects[key]
         self.managers.pop(key, None)
         self.store(key, item, "DELETED")
-        for other, owned in list(self.objects.items()):
+        for other, owned in list(self.objects.items()):  # The garbage collector.
             if any(owner["uid"] == item["metadata"]["uid"] for owner in owned["metadata"].get("ownerReferences", [])):
                 self.gone_for_good(other, owned)
 
     def get(self, key: Key) -> dict[str, Any]:
-        plural, _, name = key
         if key not in self.objects:
-            group = PLURALS[plural]
-            resource = f"{plural}.{group}" if group else plural
-            raise Refusal(
-                404, "NotFound", f'{resource} "{name}" not found', {"name": name, "group": group, "kind": plural}
-            )
+            raise Refusal(404, "NotFound", f'{_resource(key[0])} "{key[2]}" not found', _details(key))
         return copy.deepcopy(self.objects[key])
 
     def list(self, plural: str, namespace: str, query: dict[str, str]) -> dict[str, Any]:
@@ -149,17 +155,21 @@ class ApiServer:
                 for key, item in sorted(self.objects.items())
                 if _matches(key, item, plural, namespace, query)
             ]
-            version = str(len(self.log))
-        kind = KINDS[plural]
-        return {"kind": f"{kind}List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}
+            metadata = {"resourceVersion": str(FIRST + len(self.log))}
+        if plural == "inferenceservices":
+            metadata["continue"] = ""
+        else:  # Kinds that are built in aren't said again for each.
+            items = [{part: item[part] for part in item if part not in ("apiVersion", "kind")} for item in items]
+        return {"kind": f"{KINDS[plural]}List", "apiVersion": VERSIONS[plural], "metadata": metadata, "items": items}
 
     def watch(self, plural: str, namespace: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-        seen, end = int(query.get("resourceVersion") or 0), time.monotonic() + float(query.get("timeoutSeconds") or 60)
-        if self.gone:
-            self.gone -= 1
-            status = Refusal(410, "Expired", "too old resource version: 1 (2)").status
+        since, end = int(query.get("resourceVersion") or FIRST), time.monotonic() + float(query["timeoutSeconds"])
+        if self.gone or since < FIRST:
+            self.gone = max(self.gone - 1, 0)
+            status = Refusal(410, "Expired", f"too old resource version: {since} ({FIRST + len(self.log)})").status
             yield {"type": "ERROR", "object": status}
             return
+        seen = since - FIRST
         while (left := end - time.monotonic()) > 0:
             with self.changed:
                 if len(self.log) <= seen:
@@ -169,39 +179,58 @@ class ApiServer:
                 if _matches(key, item, plural, namespace, query):
                     yield {"type": kind, "object": item}
 
+    def store(self, key: Key, item: dict[str, Any], kind: str) -> None:
+        """Write an object as a controller does, and tell those who watch."""
+        item["metadata"]["resourceVersion"] = str(FIRST + len(self.log) + 1)
+        if kind != "DELETED":
+            self.objects[key] = item
+        self.log.append((len(self.log) + 1, kind, key, copy.deepcopy(item)))
+        self.changed.notify_all()
+
     # --- inside ----------------------------------------------------------------------------
 
-    def _check(self, key: Key, body: dict[str, Any]) -> None:
+    def _check(self, key: Key, body: dict[str, Any]) -> bool:
+        """Whether something was dropped."""
         plural, namespace, name = key
+        if (found := body["metadata"].get("name")) != name:
+            told = f"the name of the object ({found}) does not match the name on the URL ({name})"
+            raise Refusal(400, "BadRequest", told)
+        if namespace not in self.namespaces:
+            details = {"name": namespace, "kind": "namespaces"}
+            raise Refusal(404, "NotFound", f'namespaces "{namespace}" not found', details)
         if plural != "inferenceservices":
-            return
-        if unknown := list(self.pruned(body, self.schema)):
+            return False
+        unknown = list(self.pruned(body, self.schema))
+        if unknown and self.strict:
             kind = f"({namespace}/{name}; serving.kserve.io/v1beta1, Kind=InferenceService)"
-            raise Refusal(
-                500, "", f"failed to create typed patch object {kind}: {unknown[0]}: field not declared in schema"
-            )
+            told = f"failed to create typed patch object {kind}: {unknown[0]}: field not declared in schema"
+            raise Refusal(500, "", told)
+        for place in unknown:
+            _remove(body, tuple(place.strip(".").split(".")))
         if self.denied is not None:
             webhook = 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
             raise Refusal(403, "Forbidden", webhook + self.denied)
+        return bool(unknown)
 
-    def _invalid(self, name: str, found: list[tuple[str, str]]) -> Refusal:
-        causes = [
-            {"reason": "FieldValueInvalid", "message": f"Invalid value: {message}", "field": path.removeprefix("$.")}
-            for path, message in found
-        ]
-        told = ", ".join(f"{cause['field']}: {cause['message']}" for cause in causes)
-        details = {"name": name, "group": "serving.kserve.io", "kind": "InferenceService", "causes": causes}
-        return Refusal(422, "Invalid", f'InferenceService.serving.kserve.io "{name}" is invalid: {told}', details)
+    def _validate(self, key: Key, live: Any, new: dict[str, Any]) -> None:
+        causes: list[dict[str, str]] = []
+        if key[0] == "inferenceservices":
+            causes = [_cause(error) for error in self.validator.iter_errors(new)]
+        elif live is not None and live.get("immutable") and live.get("data") != new.get("data"):
+            told = "Forbidden: field is immutable when `immutable` is set"
+            causes = [{"reason": "FieldValueForbidden", "message": told, "field": "data"}]
+        if causes:
+            group = GROUPS[key[0]]
+            kind = f"{KINDS[key[0]]}.{group}" if group else KINDS[key[0]]
+            found = [f"{cause['field']}: {cause['message']}" for cause in causes]
+            told = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+            details = {**_details(key), "kind": KINDS[key[0]], "causes": causes}
+            raise Refusal(422, "Invalid", f'{kind} "{key[2]}" is invalid: {told}', details)
 
     def _check_conflicts(
-        self,
-        key: Key,
-        live: Any,
-        managers: dict[str, Any],
-        wanted: dict[tuple[str, ...], Any],
-        manager: str,
-        force: bool,
-    ) -> None:
+        self, key: Key, live: Any, managers: dict[str, Any], wanted: dict[Path, Any], manager: str, force: bool
+    ) -> list[tuple[str, Path]]:
+        """What others own and is to be another; by force it is taken from them."""
         found = [
             (other, path)
             for other, owned in sorted(managers.items())
@@ -209,132 +238,65 @@ class ApiServer:
             for path in sorted(owned)
             if path in wanted and wanted[path] != _at(live, path)
         ]
-        if not found:
-            return
-        if force:
-            for other, path in found:
-                del managers[other][path]
-            return
-        version = "serving.kserve.io/v1beta1" if key[0] == "inferenceservices" else "v1"
-        fields = ["." + ".".join(path) for _, path in found]
+        if not found or force:
+            return found
         causes = [
-            {"reason": "FieldManagerConflict", "message": f'conflict with "{other}" using {version}', "field": field}
-            for (other, _), field in zip(found, fields, strict=True)
+            {"reason": "FieldManagerConflict", "message": f'conflict with "{other}"', "field": "." + ".".join(path)}
+            for other, path in found
         ]
-        told = f"Apply failed with {len(found)} conflict{'s' * (len(found) > 1)}: {causes[0]['message']}: {fields[0]}"
-        raise Refusal(409, "Conflict", told, {"causes": causes})
+        told = []
+        for message in dict.fromkeys(cause["message"] for cause in causes):
+            fields = [cause["field"] for cause in causes if cause["message"] == message]
+            alone = f"{message}: {fields[0]}"
+            told += [alone] if len(fields) == 1 else [message.replace("conflict", "conflicts", 1) + ":"]
+            told += [] if len(fields) == 1 else [f"- {field}" for field in fields]
+        count = f"{len(found)} conflict{'s' * (len(found) > 1)}"
+        raise Refusal(409, "Conflict", f"Apply failed with {count}: " + "\n".join(told), {"causes": causes})
 
-    def _new(self, key: Key, body: dict[str, Any]) -> dict[str, Any]:
+    def _change(self, key: Key, live: Any, new: dict[str, Any]) -> None:
+        """Store what has changed; a new specification has a new generation."""
+        if live is None:
+            self.store(key, new, "ADDED")
+        elif new != live:
+            if "generation" in new["metadata"] and new.get("spec") != live.get("spec"):
+                new["metadata"]["generation"] += 1
+            self.store(key, new, "MODIFIED")
+
+    def _new(self, key: Key) -> dict[str, Any]:
         plural, namespace, name = key
-        metadata = {"name": name, "namespace": namespace, "uid": f"uid-{len(self.log)}-{name}", "generation": 1}
-        return {"apiVersion": body["apiVersion"], "kind": KINDS[plural], "metadata": metadata}
-
-    def store(self, key: Key, item: dict[str, Any], kind: str) -> None:
-        item["metadata"]["resourceVersion"] = str(len(self.log) + 1)
-        if kind != "DELETED":
-            self.objects[key] = item
-        self.log.append((len(self.log) + 1, kind, key, copy.deepcopy(item)))
-        self.changed.notify_all()
+        metadata = {"name": name, "namespace": namespace, "uid": f"uid-{len(self.log)}-{name}"}
+        metadata |= {"creationTimestamp": NOW} | ({"generation": 1} if plural != "configmaps" else {})  # type: ignore[dict-item]
+        return {"apiVersion": VERSIONS[plural], "kind": KINDS[plural], "metadata": metadata}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, server: ApiServer, *given: Any) -> None:
-        self.api = server
-        super().__init__(*given)
-
-    def log_message(self, *given: Any) -> None: ...
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_PATCH = do_DELETE = do_GET
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        parts, query = urlsplit(self.path), {}
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        self.api.requests.append((self.command, parts.path, self.headers.get("content-type") or ""))
-        try:
-            key = self._key(parts.path)
-            self._authorise(key)
-            if self.command == "GET" and not key[2] and query.get("watch") in ("true", "True", "1"):
-                self._stream(self.api.watch(key[0], key[1], query))
-            elif self.command == "GET":
-                self._send(200, self.api.get(key) if key[2] else self.api.list(key[0], key[1], query))
-            elif self.command == "DELETE":
-                self._send(200, self.api.delete(key))
-            else:
-                self._send(*self._apply(key, body, query))
-        except Refusal as refusal:
-            self._send(refusal.code, refusal.status)
-
-    def _apply(self, key: Key, body: bytes, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        if self.headers.get("content-type") != "application/apply-patch+yaml":
-            raise Refusal(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
-        if "fieldManager" not in query:
-            raise Refusal(422, "Invalid", "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value")
-        content = yaml.safe_load(body)
-        return self.api.apply(key, content, query["fieldManager"], query.get("force") == "true")
-
-    def _key(self, path: str) -> Key:
-        words = path.strip("/").split("/")
-        root, rest = (words[:2], words[2:]) if words[0] == "api" else (words[:3], words[3:])
-        known = len(rest) in (3, 4) and rest[0] == "namespaces" and "/".join([*root, rest[2]]) in SERVED
-        if not known or (rest[2] == "inferenceservices" and not self.api.installed):
-            self._send(404, "404 page not found\n")
-            raise ConnectionAbortedError
-        return rest[2], rest[1], rest[3] if len(rest) == 4 else ""
-
-    def _authorise(self, key: Key) -> None:
-        if self.headers.get("authorization") != f"Bearer {TOKEN}":
-            raise Refusal(401, "Unauthorized", "Unauthorized")
-        plural, namespace, _ = key
-        if namespace in self.api.forbidden or plural in self.api.unseen:
-            verb = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}[self.command]
-            group = PLURALS[plural]
-            who = f'User "tester" cannot {verb} resource "{plural}" in API group "{group}"'
-            message = f'{plural}.{group} is forbidden: {who} in the namespace "{namespace}"'
-            raise Refusal(403, "Forbidden", message, {"group": group, "kind": plural})
-
-    def _send(self, code: int, content: Any) -> None:
-        body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-        self.send_response(code)
-        self.send_header(
-            "content-type", "text/plain; charset=utf-8" if isinstance(content, str) else "application/json"
-        )
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self, events: Iterator[dict[str, Any]]) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        try:
-            if self.api.cut:
-                self.api.cut -= 1
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            for event in events:
-                line = json.dumps(event).encode() + b"\n"
-                self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
-                self.wfile.flush()
-            self.wfile.write(b"0\r\n\r\n")
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except ConnectionAbortedError:
-            return
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
-def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _cause(error: jsonschema.ValidationError) -> dict[str, str]:
+    """In the words of a server: field paths have no indices, a wrong type is told by the name of what it is."""
+    field, rule, found = (
+        ".".join(str(part) for part in error.path if isinstance(part, str)),
+        error.validator,
+        error.instance,
+    )
+    if rule == "required":
+        missing = next(name for name in error.validator_value if name not in found)
+        return {"reason": "FieldValueRequired", "message": "Required value", "field": f"{field}.{missing}"}
+    if rule == "enum":
+        known = ", ".join(f'"{value}"' for value in error.validator_value)
+        told = f"Unsupported value: {json.dumps(found)}: supported values: {known}"
+        return {"reason": "FieldValueNotSupported", "message": told, "field": field}
+    wrong = {
+        "type": f"must be of type {error.validator_value}",
+        "minLength": f"should be at least {error.validator_value} chars long",
+        "minimum": f"should be greater than or equal to {error.validator_value}",
+    }.get(str(rule), f"isn't as {rule} wants it")
+    shown = json.dumps(_TYPES[type(found)] if rule == "type" else found)
+    told = f"Invalid value: {shown}: {field} in body {wrong}" + (f": {shown}" if rule == "type" else "")
+    return {"reason": "FieldValueInvalid", "message": told, "field": field}
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Fields with their values; lists are atomic, as KServe's CRD has them where Lepton writes any."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
@@ -343,22 +305,44 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         yield path, value
 
 
-def _at(item: Any, path: tuple[str, ...]) -> Any:
+def _resource(plural: str) -> str:
+    return f"{plural}.{GROUPS[plural]}" if GROUPS[plural] else plural
+
+
+def _details(key: Key) -> dict[str, Any]:
+    plural, _, name = key
+    return {"name": name, "kind": plural} | ({"group": GROUPS[plural]} if GROUPS[plural] else {})
+
+
+def _at(item: Any, path: Path) -> Any:
     for part in path:
         item = item.get(part) if isinstance(item, dict) else None
     return item
 
 
-def _set(item: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _set(item: dict[str, Any], path: Path, value: Any) -> None:
     for part in path[:-1]:
         item = item.setdefault(part, {})
     item[path[-1]] = copy.deepcopy(value)
 
 
-def _remove(item: Any, path: tuple[str, ...]) -> None:
+def _remove(item: Any, path: Path) -> None:
     for part in path[:-1]:
         item = item.get(part, {})
     item.pop(path[-1], None)
+
+
+def _merged(live: Any, patch: Any) -> Any:
+    """JSON merge patch, RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(live) if isinstance(live, dict) else {}
+    for name, item in patch.items():
+        if item is None:
+            found.pop(name, None)
+        else:
+            found[name] = _merged(found.get(name), item)
+    return found
 
 
 def _matches(key: Key, item: dict[str, Any], plural: str, namespace: str, query: dict[str, str]) -> bool:

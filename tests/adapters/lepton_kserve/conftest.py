@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def contained() -> Callable[[Path], list[str]]:
     return before
 
 
-def beside(name: str) -> Any:
+def load(name: str) -> Any:
     """A module of this folder."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec is not None
@@ -119,10 +120,15 @@ def beside(name: str) -> Any:
 
 
 @pytest.fixture
+def beside() -> Callable[[str], Any]:
+    return load
+
+
+@pytest.fixture
 def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An API server on loopback, and a kubeconfig whose current context is its namespace ml."""
-    module = beside("api_server")
-    server = module.ApiServer(json.loads(_SCHEMA), pruned, beside("controller"))
+    module, wire = load("api_server"), load("wire")
+    server = module.ApiServer(json.loads(_SCHEMA), pruned, load("controller"), partial(wire.serve, module))
     config = {
         "apiVersion": "v1",
         "kind": "Config",

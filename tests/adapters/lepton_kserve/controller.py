@@ -34,7 +34,7 @@ def deployment(service: dict[str, Any]) -> dict[str, Any]:
 
 def pods(wanted: int, *, new: int) -> dict[str, int]:
     """Replicas as a Deployment's status has them while `new` of them run what is wanted."""
-    return {"replicas": wanted, "updatedReplicas": new, "availableReplicas": wanted}
+    return {"replicas": wanted, "updatedReplicas": new, "readyReplicas": wanted, "availableReplicas": wanted}
 
 
 def control(server: Any, key: Key) -> None:

@@ -127,11 +127,11 @@ def test_a_service_that_is_deleted_while_it_is_waited_for(client: Any, api_serve
 
 REFUSALS = {
     "nobody": "it doesn't know you (401). Log in again",
-    "locked": 'you may not (403): inferenceservices.serving.kserve.io is forbidden: User "tester" cannot get',
+    "locked": 'you may not (403): inferenceservices.serving.kserve.io "line" is forbidden: User "tester" cannot get',
     "nowhere": "there is no namespace 'nowhere' (404). Make it: kubectl create namespace nowhere",
     "without KServe": "it doesn't know InferenceServices (404): KServe isn't installed there",
     "a conflict": "others manage fields that the plan sets (409): .spec.predictor.minReplicas (by autoscaler). Take",
-    "another schema": "it finds the manifest invalid (422): spec.predictor.minReplicas: Invalid value: 1 is less than",
+    "another schema": "it finds the manifest invalid (422): spec.predictor.minReplicas: Invalid value: 1: spec.predict",
     "an older KServe": "doesn't know a field that the manifest has, it may be older: failed to create typed patch obje",
     "the webhook": 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: no (403).',
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from lepton_kserve.deployer import KserveDeployer
 from lepton_kserve.rollout import unfinished, workload_name
-from lepton_plugins.errors import DeploymentNotFound, NotGoneInTime, NotReadyInTime
+from lepton_plugins.errors import DeploymentNotFound, FieldsDropped, NotGoneInTime, NotReadyInTime
+from lepton_plugins.testing import write_deployment
 
 OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "30"}
 SERVICE = ("inferenceservices", "ml", "line")
@@ -56,6 +59,38 @@ def test_who_may_not_see_deployments_goes_by_what_kserve_says(
     assert len(maps) == 2, "a pod of before may still mount the earlier one"
 
 
+def test_a_router_before_services_is_one_deployment(deployer: Any, api_server: Any, tmp_path: Path) -> None:
+    """Topology distributed: services are there before the router's new plan, and go when they or it aren't wanted."""
+    plan = write_deployment(tmp_path / "apart")
+    (tmp_path / "apart" / "plan.json").write_bytes(plan.model_copy(update={"topology": "distributed"}).content)
+    made = deployer.create("line", lambda: tmp_path / "apart", OPTIONS)
+    assert made["ready"]
+    services = [key[2] for key in sorted(api_server.objects) if key[0] == "inferenceservices"]
+    assert services == ["line", "line-v1", "line-v2"]
+    assert [found["name"] for found in deployer.list()] == ["line"]
+    api_server.requests.clear()
+    assert deployer.update("line", lambda: tmp_path / "apart", {**OPTIONS, "image": "registry.example/line:2"})["ready"]
+    patched = [
+        path.rpartition("/")[2] for verb, path, _ in api_server.requests if verb == "PATCH" and "serving" in path
+    ]
+    assert list(dict.fromkeys(patched)) == ["line-v1", "line-v2", "line"]
+    embedded = tmp_path / "embedded"
+    write_deployment(embedded)
+    deployer.update("line", lambda: embedded, OPTIONS)
+    assert [key[2] for key in api_server.objects if key[0] == "inferenceservices"] == ["line"]
+    deployer.update("line", lambda: tmp_path / "apart", OPTIONS)
+    deployer.delete("line", {})
+    wait_for(lambda: not api_server.objects)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """The garbage collector takes its time."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()
+
+
 def test_delete_waits_until_it_is_gone(deployer: Any, api_server: Any, deployment: Path) -> None:
     deployer.create("line", lambda: deployment, OPTIONS)
     deployer.delete("line", {})
@@ -66,6 +101,17 @@ def test_delete_waits_until_it_is_gone(deployer: Any, api_server: Any, deploymen
         deployer.delete("line", {"timeout": "1"})
     with pytest.raises(DeploymentNotFound):
         deployer.get("other")
+
+
+def test_a_field_that_an_old_cluster_would_drop_is_told(deployer: Any, api_server: Any, deployment: Path) -> None:
+    """It says nothing and answers 200, also where it is asked to be strict."""
+    api_server.strict = False
+    del api_server.schema["properties"]["spec"]["properties"]["predictor"]["properties"]["storageUris"]
+    with pytest.raises(
+        FieldsDropped, match=r"would drop fields of the InferenceService 'line' .*: \.spec\.predictor\.sto"
+    ):
+        deployer.create("line", lambda: deployment, OPTIONS)
+    assert api_server.objects == {}
 
 
 def _service(**predictor: Any) -> dict[str, Any]:
