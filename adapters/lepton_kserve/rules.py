@@ -159,6 +159,22 @@ def keda_takes_no_scale_metric(manifest: Manifest) -> Iterator[str]:
             yield f"spec.{name}.scaleMetric: found it with keda, expected autoScaling.metrics"
 
 
+def keda_metrics_are_whole(manifest: Manifest) -> Iterator[str]:
+    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
+        return
+    for name, component in _components(manifest):
+        for metric in (component.get("autoScaling") or {}).get("metrics") or ():
+            place, kind = f"spec.{name}.autoScaling.metrics", metric["type"]
+            given = metric.get(kind.lower()) or {}
+            target = given.get("target") or {}
+            if kind == "Resource" and target.get("type") != "Utilization" and given.get("name") == "cpu":
+                yield f"{place}: found the target {target} of cpu, expected the type Utilization"
+            elif kind == "Resource" and not 0 < target.get("averageUtilization", 1) <= 100:
+                yield f"{place}: found averageUtilization {target['averageUtilization']}, expected 1 to 100"
+            elif kind != "Resource" and ("value" not in target or not (given.get("metric") or {}).get("query")):
+                yield f"{place}: found {given}, expected a query and target.value"
+
+
 def knative_scales_on_requests(manifest: Manifest) -> Iterator[str]:
     by_requests = not _annotation(manifest, _KNATIVE_CLASS, "").startswith("hpa")
     if _annotation(manifest, _MODE, "") not in _KNATIVE_MODES or not by_requests:
@@ -220,6 +236,7 @@ RULES: tuple[Rule, ...] = (
     the_scaler_is_known,
     the_scaler_knows_the_metric,
     keda_takes_no_scale_metric,
+    keda_metrics_are_whole,
     knative_scales_on_requests,
     canaries_stand_beside_a_model,
     canaries_are_named,

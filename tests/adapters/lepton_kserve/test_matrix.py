@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,18 @@ def _has_its_devices(predictor: dict[str, Any], found: dict[str, Any], devices: 
     assert request["exactly"]["count"] == 1
     assert request["exactly"]["deviceClassName"].endswith(".nvidia.com")
     assert "quantity('8192Mi')" in request["exactly"]["selectors"][0]["cel"]["expression"]
+
+
+def test_the_claims_template_is_one_of_kubernetes(folder: Path, tmp_path: Path) -> None:
+    """Its own client reads every field of it."""
+    client = pytest.importorskip("kubernetes.client")
+    plan = planned(folder, "distributed", gpu=True, pool={"device_class": "gpu.nvidia.com"})
+    found = rendered(plan, folder, tmp_path / "to")
+    (template,) = [item for name, item in found.items() if name.startswith("ResourceClaimTemplate/")]
+    assert template["metadata"]["name"].startswith("late-v2-gpu-")
+    api = client.ApiClient()
+    read = api.deserialize(json.dumps(template), "V1ResourceClaimTemplate", "application/json")
+    assert api.sanitize_for_serialization(read) == template
 
 
 def _keda(predictor: dict[str, Any], scaler: str, name: str, requests: int) -> None:

@@ -39,6 +39,10 @@ def _scaled(scaler: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def _keda(kind: str, **metric: Any) -> Callable[[dict[str, Any]], None]:
+    return _scaled("keda", autoScaling={"metrics": [{"type": kind, kind.lower(): metric}]})
+
+
 def _python_path(manifest: dict[str, Any]) -> None:
     manifest["spec"]["predictor"]["containers"][0]["env"] = [{"name": "PYTHONPATH", "value": "/opt"}]
 
@@ -95,6 +99,10 @@ BREAKING = [
     ("the_scaler_knows_the_metric", _scaled("hpa", scaleMetric="rps")),
     ("the_scaler_knows_the_metric", _scaled("hpa", scaleMetric="cpu", scaleTarget=150)),
     ("keda_takes_no_scale_metric", _scaled("keda", scaleMetric="cpu")),
+    ("keda_metrics_are_whole", _keda("Resource", name="cpu", target={"type": "Value", "value": "1"})),
+    ("keda_metrics_are_whole", _keda("Resource", name="cpu", target={"type": "Utilization", "averageUtilization": 0})),
+    ("keda_metrics_are_whole", _keda("External", metric={"query": "up"}, target={"type": "Value"})),
+    ("keda_metrics_are_whole", _keda("PodMetric", metric={}, target={"type": "Value", "value": "1"})),
     ("knative_scales_on_requests", _moded("Knative", scaleMetric="cpu")),
     ("knative_scales_on_requests", _moded("Knative", deploymentStrategy={"type": "Recreate"})),
     ("canaries_stand_beside_a_model", _canaries(_canary("two"), mode="Knative")),
