@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from lepton_plugins.planning.solver import FloatArray, least_replicas, lost_rate, required_of
 from lepton_scheduling.engine import Model
 from lepton_scheduling.program import Program
+from lepton_scheduling.rows import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -70,7 +71,7 @@ class Pricing:
         of_column = (program.version, versions, program.r_version, program.m_version)
         rest = np.full(program.columns - program.n, -1, dtype=np.intp)
         self._version = np.concatenate([*of_column, rest])
-        groups = [(rows.name, rows.count) for rows in program.rows(self.limits)]
+        groups = [(rows.name, rows.count) for rows in rows_of(program, self.limits)]
         self._shared = np.concatenate([np.full(count, name not in _OWN) for name, count in groups])
         first = np.cumsum([0, *(count for _, count in groups)])
         self._places = {

@@ -14,8 +14,8 @@ from lepton_plugins.planning.solver import (
     lost_rate,
     replica_use,
 )
+from lepton_scheduling.fit import most_on_node
 from lepton_scheduling.packing import packed
-from lepton_scheduling.program import most_on_node
 
 
 def per_row(problem: AllocationProblem) -> FloatArray:
