@@ -42,7 +42,8 @@ class Fractional:
         allowed, traffic = problem.allowed, problem.traffic
         over = self.ratio.over(problem.utility, self.under)
         least = float(traffic @ np.where(allowed, self.under, np.inf).min(axis=1))
-        value, size, bound = self.ratio.value, self.ratio.size, np.inf
+        # n ≤ d in every row: no ratio is above 1.
+        value, size, bound = self.ratio.value, self.ratio.size, 1.0
         best: AllocationSolution | None = None
         for _ in range(_STEPS):
             left = max(problem.time_limit - (monotonic() - start), 0.1 * problem.time_limit)
@@ -51,13 +52,13 @@ class Fractional:
             costs = float(traffic @ (found.shares * mean).sum(axis=1)) - found.objective
             bound = min(bound, self._bound(found.bound, mean, value, size / least if least > 0 else np.inf))
             under = float(traffic @ (found.shares * self.under).sum(axis=1))
-            if under <= 0:
-                break
-            now = float(traffic @ (found.shares * over).sum(axis=1)) / under
+            # Where nothing is or is said to be positive F1 counts as 0, as in scikit-learn.
+            now = float(traffic @ (found.shares * over).sum(axis=1)) / under if under > 0 else 0.0
             gained = np.inf if best is None else now - costs - best.objective
             if gained > 0:
                 best = replace(found, objective=now - costs)
-            if gained <= _ROUNDING or abs(now - value) <= _ROUNDING or monotonic() - start > problem.time_limit:
+            late = monotonic() - start > problem.time_limit
+            if gained <= _ROUNDING or abs(now - value) <= _ROUNDING or under <= 0 or late:
                 break
             value, size = now, under
         assert best is not None

@@ -1,8 +1,9 @@
 """Prints seconds, objective and gap of each solver by the number of versions: `python tests/benchmarks/allocation.py`.
 
-Seeded instances: `pools` with replicas on three node pools, packing included; `mixture` with ten segments under budgets
-of CPU and memory; `select` under one of memory with 2 or 20 random conflicts a version; 10 s each. With `--peers`
-CP-SAT (ortools; on pools it counts replicas and packs none) and pymoo's GA and PSO solve the same (extra [bench]).
+Seeded instances: `pools` with replicas on three node pools, packing included; `survive`, the same nodes, of which any
+may be lost, at twice the load; `mixture` with ten segments under budgets of CPU and memory; `select` under one of
+memory with 2 or 20 random conflicts a version; 10 s each. With `--peers` CP-SAT (ortools; on pools it counts replicas
+and packs none) and pymoo's GA and PSO solve the same (extra [bench]).
 """
 
 from __future__ import annotations
@@ -98,6 +99,11 @@ def pooled(versions: int, segments: int = 10, seed: int = 0) -> AllocationProble
     )
 
 
+def survived(versions: int, segments: int = 10, seed: int = 0) -> AllocationProblem:
+    """`pooled`, where what is left must bear the load when any one node is lost; no version twice on a node."""
+    return replace(pooled(versions, segments, seed), survive=True, load=40_000.0)
+
+
 def cp_sat(problem: AllocationProblem) -> tuple[float, float]:
     """(objective, bound) by OR-tools' CP-SAT on two workers; shares in thousandths, all nodes of a pool together."""
     from ortools.sat.python import cp_model
@@ -121,7 +127,7 @@ def cp_sat(problem: AllocationProblem) -> tuple[float, float]:
         objective = sum(int(worth[cell]) * share for cell, share in cells.items())
         scale = 1e6 * part
         if problem.pools:
-            _cp_sat_pools(model, problem, cells, demand)
+            _cp_sat_pools(model, problem, runs, cells, demand)
         else:
             assert problem.budget.cpu is not None
             micro = {(s, i): int(np.ceil(1e6 * demand[s] * problem.cpu[i])) for s, i in cells}
@@ -150,15 +156,19 @@ def timed_cp_sat(problem: AllocationProblem) -> tuple[float, float, float, float
     return perf_counter() - start, process_time() - spent, objective, bound
 
 
-def _cp_sat_pools(model: Any, problem: AllocationProblem, cells: dict[Any, Any], demand: NDArray[np.float64]) -> None:
+def _cp_sat_pools(
+    model: Any, problem: AllocationProblem, runs: list[Any], cells: dict[Any, Any], demand: NDArray[np.float64]
+) -> None:
     use, can = replica_use(problem), problem.rate > 0
-    replicas = {(i, p): model.new_int_var(0, 200, "") for i, p in zip(*np.nonzero(can), strict=True)}
+    most = [pool.nodes if problem.survive else 200 for pool in problem.pools]
+    replicas = {(i, p): model.new_int_var(0, most[p], "") for i, p in zip(*np.nonzero(can), strict=True)}
     served: dict[int, list[Any]] = {}
     for (s, i), share in cells.items():
         served.setdefault(int(i), []).append(int(np.ceil(1000 * demand[s])) * share)
     for i, parts in served.items():
         borne = [int(1000 * problem.rate[i, p]) * replicas[i, p] for p in range(len(problem.pools)) if can[i, p]]
-        model.add(sum(parts) <= sum(borne))
+        lost = int(np.ceil(1000 * problem.rate[i].max())) if problem.survive else 0
+        model.add(sum(parts) + lost * runs[i] <= sum(borne))
     for p, pool in enumerate(problem.pools):
         for k, capacity in enumerate(pool.capacity):
             if capacity and np.isfinite(capacity):
@@ -236,6 +246,7 @@ def main() -> None:
     for versions in (size for size in (20, 200, 2000) if size <= asked.most):
         instances = {
             f"pools, {versions} versions, 10 segments, 14 nodes": partial(pooled, versions),
+            f"survive, {versions} versions, 10 segments, 14 nodes": partial(survived, versions),
             f"mixture, {versions} versions, 10 segments": partial(mixture, versions),
             f"select, {versions} versions, 2 conflicts each": partial(select, versions, 2),
             f"select, {versions} versions, 20 conflicts each": partial(select, versions, 20),

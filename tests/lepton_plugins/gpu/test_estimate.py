@@ -11,6 +11,8 @@ import pytest
 
 from lepton_mlflow.registry import MlflowRegistry
 from lepton_plugins.api import ModelRegistry
+from lepton_plugins.cli.resources_table import advice_table
+from lepton_plugins.display import plain_text
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate
 from lepton_plugins.gpu.estimate import estimated
@@ -79,6 +81,9 @@ def test_an_estimate_stands_in_the_report_and_a_plan_counts_it(evaluated, tmp_pa
     assert rejected["2"] == "over_budget"
     advised = {item.version: item for item in registry.gpu_advice(planned, "nvidia-a100-40gb")}
     assert (advised["1"].how, advised["1"].advice.kind) == ("estimated", "mig")
+    shown = plain_text(advice_table(registry.gpu_advice(planned, "nvidia-a100-40gb")))
+    assert "estimated" in shown
+    assert "MIG profile 1g.5gb" in " ".join(shown.split())
     with pytest.raises(InvalidInput, match="nvidia-a100-40gb"):
         registry.gpu_advice(planned, "nvidia-a100-40")
 
