@@ -15,8 +15,8 @@ from lepton_kserve import scheduling
 from lepton_kserve.autoscaling import scale
 from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
-from lepton_kserve.rollout import CONTAINER, workload_name
-from lepton_kserve.rules import STANDARD, STORAGE_URI
+from lepton_kserve.rollout import CONTAINER, is_knative, workload_name
+from lepton_kserve.rules import MODE, STANDARD, STORAGE_URI
 from lepton_kserve.sources import folders, storage_uri
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.needs import Need
@@ -29,7 +29,11 @@ MODELS = f"{DEPLOYMENT}/models"
 STATE = "/var/lib/lepton"
 
 #: What a cluster writes into the manifests it shows; none of it belongs into Git.
-_SERVER_SIDE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+_SERVER_SIDE = (
+    *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation", "managedFields"),
+    *("ownerReferences", "resourceVersion", "selfLink", "uid"),
+)
+_FINALIZER = "inferenceservice.finalizers"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 #: What stays of the container that the router stands in for: how it is run, not what it runs.
@@ -45,8 +49,6 @@ _YOURS = (
 )
 
 
-MODE = "serving.kserve.io/deploymentMode"
-_KNATIVE = ("Knative", "Serverless")
 #: No address outside the cluster: in Standard mode, and in Knative's.
 _INTERNAL = {"networking.kserve.io/visibility": "cluster-local", "networking.knative.dev/visibility": "cluster-local"}
 
@@ -65,11 +67,6 @@ class Part:
     """Of a version's service: the name that the router calls its model by."""
     said: Mapping[str, str] = field(default_factory=dict)
     """Annotations."""
-
-
-def is_knative(service: Mapping[str, Any]) -> bool:
-    """Whether Knative runs it."""
-    return bool(service["metadata"]["annotations"][MODE] in _KNATIVE)
 
 
 def mode_of(o: KserveOptions) -> str:
@@ -113,12 +110,16 @@ def inference_service(
         replaced.pop("resources", None)  # Of a model that runs elsewhere now.
     if storage := _storage(plan, o.upload or o.models, part.apart):
         predictor["storageUris"] = storage
+    # Knative takes no securityContext of a pod unless that feature is switched on.
+    of_the_pod = "securityContext" in predictor or not is_knative(mine)
     container = _container(plan, name, image, mounts, o, part, _hosts(mine, o), replaced)
+    container["securityContext"] = _container_security(replaced.get("securityContext") or {}, alone=not of_the_pod)
     predictor["containers"] = [container, *(predictor.get("containers") or ())]
     own = [dict(plan_volume), {"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
     predictor["volumes"] = _merged("name", predictor.get("volumes"), own)
     predictor.setdefault("automountServiceAccountToken", False)
-    predictor["securityContext"] = _pod_security(predictor.get("securityContext") or {})
+    if of_the_pod:
+        predictor["securityContext"] = _pod_security(predictor.get("securityContext") or {})
     if o.service_account is not None:
         predictor["serviceAccountName"] = o.service_account
     scheduling.place(predictor, part.need, name)
@@ -160,6 +161,8 @@ def _yours(manifest: Path | None) -> dict[str, Any]:
     metadata = mine.get("metadata") or {}
     for key in _SERVER_SIDE:
         metadata.pop(key, None)
+    if kept := [item for item in metadata.pop("finalizers", None) or () if item != _FINALIZER]:
+        metadata["finalizers"] = kept
     (metadata.get("annotations") or {}).pop(_LAST_APPLIED, None)
     return mine
 
@@ -201,7 +204,8 @@ def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
             found |= container
     if sidecars := [container for container in containers if container.get("name") != CONTAINER]:
         predictor["containers"] = sidecars
-    predictor.pop("storageUris", None)
+    for key in ("storageUris", "workerSpec"):  # The model's files, and its workers on further nodes.
+        predictor.pop(key, None)
     if "env" in found:
         found["env"] = [item for item in found["env"] if item.get("name") != STORAGE_URI]
     return {key: found[key] for key in _YOURS if found.get(key)}
@@ -246,7 +250,6 @@ def _container(
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
         "startupProbe": _probe("/v2/health/ready", period=2, failures=150),
         "resources": _resources(part.need, o, yours.get("resources")),
-        "securityContext": {**(yours.get("securityContext") or {}), **_CONTAINER_SECURITY},
         "volumeMounts": _merged("mountPath", yours.get("volumeMounts"), [*mounts, *writable]),
     }
 
@@ -291,6 +294,12 @@ _CONTAINER_SECURITY: dict[str, Any] = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+
+
+def _container_security(yours: Mapping[str, Any], *, alone: bool) -> dict[str, Any]:
+    """Pod Security "restricted"; `alone` it names the user, whom else the pod names."""
+    kept = {key: value for key, value in yours.items() if key != "privileged" and (key, value) != ("runAsUser", 0)}
+    return {**({"runAsGroup": USER, "runAsUser": USER} if alone else {}), **kept, **_CONTAINER_SECURITY}
 
 
 def _pod_security(yours: Mapping[str, Any]) -> dict[str, Any]:

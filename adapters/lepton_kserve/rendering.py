@@ -12,9 +12,10 @@ import yaml
 
 from lepton_kserve.devices import request
 from lepton_kserve.image import write_image
-from lepton_kserve.manifest import Part, inference_service, is_knative, namespace_of
+from lepton_kserve.manifest import Part, inference_service, namespace_of
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.plan_map import plan_map
+from lepton_kserve.rollout import is_knative
 from lepton_kserve.rules import NAME, findings
 from lepton_kserve.stores import stores_of
 from lepton_plugins.canonical import digest_tree

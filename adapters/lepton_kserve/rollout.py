@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lepton_kserve.rules import KNATIVE_MODES, MODE
+
 CONTAINER = "kserve-container"
-_KNATIVE = ("Knative", "Serverless")
-_MODE = "serving.kserve.io/deploymentMode"
 
 
 def is_knative(service: Mapping[str, Any]) -> bool:
     """Whether a Knative Service is below it, and not a Deployment."""
     status, annotations = service.get("status") or {}, service["metadata"].get("annotations") or {}
-    return (status.get("deploymentMode") or annotations.get(_MODE)) in _KNATIVE
+    return (status.get("deploymentMode") or annotations.get(MODE)) in KNATIVE_MODES
 
 
 def workload_name(service: Mapping[str, Any]) -> str:

@@ -23,12 +23,12 @@ STANDARD = (
 )
 #: The environment variable that is a custom predictor's storageUri.
 STORAGE_URI = "STORAGE_URI"
-_MODE = "serving.kserve.io/deploymentMode"
+MODE = "serving.kserve.io/deploymentMode"
 _SCALER = "serving.kserve.io/autoscalerClass"
 STANDARD_MODES = ("Standard", "RawDeployment")
 _SCALERS = ("hpa", "keda", "external", "none")
 _HPA_METRICS = ("cpu", "memory")
-_KNATIVE_MODES = ("Knative", "Serverless")
+KNATIVE_MODES = ("Knative", "Serverless")
 _KNATIVE_CLASS = "autoscaling.knative.dev/class"
 _KNATIVE_METRICS = ("concurrency", "rps")
 
@@ -141,7 +141,7 @@ def the_scaler_is_known(manifest: Manifest) -> Iterator[str]:
 
 
 def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
-    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "hpa":
+    if _annotation(manifest, MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "hpa":
         return
     for name, component in _components(manifest):
         metric, target = component.get("scaleMetric"), component.get("scaleTarget")
@@ -152,7 +152,7 @@ def the_scaler_knows_the_metric(manifest: Manifest) -> Iterator[str]:
 
 
 def keda_takes_no_scale_metric(manifest: Manifest) -> Iterator[str]:
-    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
+    if _annotation(manifest, MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
         return
     for name, component in _components(manifest):
         if "scaleMetric" in component:
@@ -160,7 +160,7 @@ def keda_takes_no_scale_metric(manifest: Manifest) -> Iterator[str]:
 
 
 def keda_metrics_are_whole(manifest: Manifest) -> Iterator[str]:
-    if _annotation(manifest, _MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
+    if _annotation(manifest, MODE, "") not in STANDARD_MODES or _annotation(manifest, _SCALER, "hpa") != "keda":
         return
     for name, component in _components(manifest):
         for metric in (component.get("autoScaling") or {}).get("metrics") or ():
@@ -177,7 +177,7 @@ def keda_metrics_are_whole(manifest: Manifest) -> Iterator[str]:
 
 def knative_scales_on_requests(manifest: Manifest) -> Iterator[str]:
     by_requests = not _annotation(manifest, _KNATIVE_CLASS, "").startswith("hpa")
-    if _annotation(manifest, _MODE, "") not in _KNATIVE_MODES or not by_requests:
+    if _annotation(manifest, MODE, "") not in KNATIVE_MODES or not by_requests:
         return
     for name, component in _components(manifest):
         metric = component.get("scaleMetric")
@@ -191,7 +191,7 @@ def knative_scales_on_requests(manifest: Manifest) -> Iterator[str]:
 def canaries_stand_beside_a_model(manifest: Manifest) -> Iterator[str]:
     if not manifest["spec"].get("canary"):
         return
-    mode = _annotation(manifest, _MODE, "")
+    mode = _annotation(manifest, MODE, "")
     if mode not in STANDARD_MODES:
         yield f"spec.canary: found it in the mode {mode or 'of the cluster'}, expected {STANDARD_MODES[0]}"
     if not any(_predictor(manifest).get(kind) for kind in STANDARD):

@@ -145,6 +145,50 @@ def test_your_manifest_keeps_what_is_yours(deployment: Path, tmp_path: Path, che
     assert (tmp_path / "again" / "inferenceservice.yaml").read_bytes() == again.read_bytes()
 
 
+def test_a_manifest_of_a_cluster_loses_what_is_the_clusters(deployment: Path, tmp_path: Path, check: Any) -> None:
+    """An owner that isn't there would take the service with it, a finalizer hold it; workers are the model's."""
+    mine = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "mine",
+            "finalizers": ["inferenceservice.finalizers", "team/ticket"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "1-2-3"}],
+        },
+        "spec": {
+            "predictor": {
+                "model": {
+                    "modelFormat": {"name": "huggingface"},
+                    "securityContext": {"runAsUser": 0, "privileged": True},
+                },
+                "workerSpec": {"pipelineParallelSize": 2},
+            }
+        },
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "from": str(tmp_path / "mine.yaml")})
+    manifest = _manifest(tmp_path / "to")
+    check(manifest)
+    assert manifest["metadata"]["finalizers"] == ["team/ticket"]
+    assert "ownerReferences" not in manifest["metadata"]
+    assert "workerSpec" not in manifest["spec"]["predictor"]
+    context = manifest["spec"]["predictor"]["containers"][0]["securityContext"]
+    assert not {"runAsUser", "privileged"} & set(context)
+
+
+def test_knative_takes_no_security_context_of_a_pod(deployment: Path, tmp_path: Path) -> None:
+    """Its feature podspec-securitycontext is off by default: the container has all that "restricted" asks."""
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "mode": "Knative"})
+    predictor = _manifest(tmp_path / "to")["spec"]["predictor"]
+    assert "securityContext" not in predictor
+    context = predictor["containers"][0]["securityContext"]
+    assert (context["runAsUser"], context["runAsNonRoot"]) == (1000, True)
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    again = tmp_path / "to" / "inferenceservice.yaml"
+    generate(deployment, "kserve", tmp_path / "again", {**MODELS, "from": str(again)})
+    assert (tmp_path / "again" / "inferenceservice.yaml").read_bytes() == again.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["kserve-container", "my-model", None])
 def test_a_lone_container_is_the_models(name: str | None, deployment: Path, tmp_path: Path, check: Any) -> None:
     """KServe gives it its own name; its STORAGE_URI is a storageUri, which may not stand beside storageUris."""
