@@ -24,7 +24,7 @@ from lepton_plugins.routing.policy import (
     SelectionPolicy,
 )
 from lepton_selection.confidence import Calibration, calibrate
-from lepton_selection.thresholds import ALWAYS, NEVER, thresholds
+from lepton_selection.thresholds import ALWAYS, NEVER, keeping, thresholds
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
@@ -43,6 +43,9 @@ class CascadeParams(Record):
     quality: Annotated[
         float | None, Field(gt=0, description="Least utility, as a part of the best stage's alone; then the cheapest.")
     ] = None
+    sure: Annotated[
+        float, Field(ge=0.5, lt=1, description="How sure the evaluation must be that `quality` is kept; 0.5: its mean.")
+    ] = 0.5
     budget: Annotated[
         float | None, Field(gt=0, description="Most cost, as a part of the last stage's alone; then the best.")
     ] = None
@@ -62,7 +65,8 @@ class Cascade(SelectionPolicy):
     """A row is answered by the first version that is sure enough of it; the last one answers what is left.
 
     Sure: the calibrated probability that its likeliest class is right (`confidence`). The thresholds are those of
-    the evaluation predictions with the best utility, the least cost for `quality` or the best utility for `budget`.
+    the evaluation predictions with the best utility, the least cost that is shown to keep `quality` or the best utility
+    for `budget`.
     """
 
     Params: ClassVar[type[BaseModel]] = CascadeParams
@@ -227,13 +231,13 @@ def _fitted(
     if len(stages) > 1:
         tried = thresholds(confidence, utility, [costs[name] for name in stages])
         alone = utility.mean(axis=0)
-        least = None if params.quality is None else float(alone.max()) * params.quality
+        kept = None if params.quality is None else keeping(confidence, utility, params.quality, params.sure)
         most = None if params.budget is None else params.budget * costs[stages[-1]]
-        found = tried.best(utility=least, cost=most)
+        found = tried.best(kept=kept, cost=most)
         if found is None:
             raise PolicyUnfit(
                 "cascade",
-                f"no thresholds with quality {params.quality} within budget {params.budget}",
+                f"no thresholds shown to have quality {params.quality} within budget {params.budget}",
                 f"less: the best within this budget has {_best_within(tried, most, alone)}",
             )
         chosen = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,40 @@ class Thresholds:
     utility: Floats
     cost: Floats
 
-    def best(self, *, utility: float | None = None, cost: float | None = None) -> tuple[float, ...] | None:
-        """The cheapest of at least this utility, or the best of at most this cost, or simply the best.
+    def best(self, *, kept: NDArray[np.bool_] | None = None, cost: float | None = None) -> tuple[float, ...] | None:
+        """The cheapest of those in `kept`, or the best of at most this cost, or simply the best.
 
         Ties go to the cheaper, or the better, and then to the lower thresholds. None where nothing will do.
         """
-        allowed = np.ones(self.utility.shape, dtype=bool)
-        if utility is not None:
-            allowed &= self.utility >= utility - 1e-12
+        allowed = np.ones(self.utility.shape, dtype=bool) if kept is None else kept.copy()
         if cost is not None:
             allowed &= self.cost <= cost * (1 + 1e-9)
         if not allowed.any():
             return None
-        first, second = (self.cost, -self.utility) if utility is not None else (-self.utility, self.cost)
+        first, second = (self.cost, -self.utility) if kept is not None else (-self.utility, self.cost)
         order = np.lexsort((np.where(allowed, second, np.inf).ravel(), np.where(allowed, first, np.inf).ravel()))
         place = np.unravel_index(int(order[0]), self.utility.shape)
         return tuple(float(choice[i]) for choice, i in zip(self.choices, place, strict=True))
+
+
+def keeping(confidence: Sequence[Floats], utility: Floats, quality: float, sure: float) -> NDArray[np.bool_]:
+    """Which thresholds keep this part of the utility of the best stage, in the shape of `Thresholds.utility`.
+
+    Of so many combinations some look better than they are: the difference's lower bound, one sided, by the normal
+    distribution, says so with probability `sure`. Of a single version, which was chosen from few, the mean will do.
+    """
+    rows, stages = utility.shape
+    alone = utility.mean(axis=0)
+    over = utility - quality * utility[:, [int(alone.argmax())]]
+    nothing = [0.0] * stages
+    mean = thresholds(confidence, over, nothing).utility
+    square = thresholds(confidence, np.square(over), nothing).utility
+    error = np.sqrt(np.maximum(square - np.square(mean), 0.0) / rows)
+    kept: NDArray[np.bool_] = mean - NormalDist().inv_cdf(sure) * error >= -1e-12
+    for stage in range(stages):
+        if over[:, stage].mean() >= -1e-12:
+            kept[(-1,) * stage + (0,) * (stages - 1 - stage)] = True
+    return kept
 
 
 def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[float]) -> Thresholds:

@@ -115,6 +115,22 @@ def test_held_out_rows_keep_the_quality():
     assert (found.better + fresh.values[:, 0]).mean() >= 0.97 * fresh.utility.mean(axis=0).max()
 
 
+def test_who_wants_to_be_sure_that_a_quality_is_kept_pays_for_it():
+    """Of thousands of thresholds the luckiest fall short on other rows in half of the tries or more."""
+    stages = {"knowledge": (1.0, 2.0, 4.0), "costs": (1.0, 3.0, 10.0)}
+    short, costs = {0.5: 0, 0.95: 0}, {0.5: 0.0, 0.95: 0.0}
+    for seed in range(16):
+        paired, fresh = evidence(1500, seed, **stages), evidence(20_000, 1000 + seed, **stages)
+        for sure in short:
+            policy, _ = fitted(paired, quality=0.97, sure=sure)
+            found = answered(policy, fresh)
+            quality = (found.better + fresh.values[:, 0]).mean()
+            short[sure] += quality < 0.97 * fresh.utility.mean(axis=0).max()
+            costs[sure] += float((found.work.mean(axis=0) * paired.costs).sum())
+    assert short[0.95] <= 2 < short[0.5]
+    assert costs[0.5] < costs[0.95]
+
+
 def test_three_stages_drop_one_that_only_costs():
     policy, made = fitted(evidence(knowledge=(1.0, 0.0, 4.0), costs=(1.0, 9.0, 10.0)), stages=[1, 2, 3], quality=0.98)
     assert [stage["version"] for stage in made.document["stages"]] == ["1", "3"]
