@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distribution, packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-from lepton_plugins.errors import EnvironmentUnknown, RequirementsUnpinned
+from lepton_plugins.errors import EnvironmentUnknown, LeptonNotRequired, RequirementsUnpinned
 from lepton_plugins.plugins import DISTRIBUTION, EMBEDDED, GROUP, plugins
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.plugin import BackendOffer, Offer
-from lepton_plugins.requirements import merge
+from lepton_plugins.requirements import merge, readable
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.loading import backend_of
 
@@ -57,7 +57,7 @@ def embedding(
     embedding it.
 
     RequirementsConflict, RequirementInvalid; RequirementsUnpinned for packages that nobody pins and that aren't
-    installed here; EnvironmentUnknown for a version that doesn't say what it needs.
+    installed here; EnvironmentUnknown for a version that doesn't say what it needs; LeptonNotRequired.
     """
     backends = {arm.version: backend_of(directory, arm) for arm in directory.plan.arms}
     own, strangers = _used(directory.plan, backends.values(), stores)
@@ -65,8 +65,26 @@ def embedding(
     wanted |= {f"version {version}": lines for version, lines in _of_versions(directory, tuple(extra))}
     wanted["Lepton"] = [*_requires(), *_of_plugins(directory.plan, backends.values(), stores), *strangers]
     if lepton_requirement is not None:
+        _check_brings_lepton(lepton_requirement)
         wanted["the option lepton_requirement"] = [lepton_requirement]
     return Embedding(tuple(sorted({*own, *also})), strangers, _pinned(merge(wanted)))
+
+
+def _check_brings_lepton(line: str) -> None:
+    """LeptonNotRequired unless the line installs Lepton, by itself or by what that package requires."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    for found in readable("the option lepton_requirement", [line]):
+        name = Requirement(found).name
+        try:
+            further = distribution(name).requires or []
+        except PackageNotFoundError:
+            further = []
+        brought = {canonicalize_name(item) for item in (name, *(Requirement(line).name for line in further))}
+        if canonicalize_name(DISTRIBUTION) in brought:
+            return
+    raise LeptonNotRequired(line, DISTRIBUTION)
 
 
 def _pinned(lines: tuple[str, ...]) -> tuple[str, ...]:

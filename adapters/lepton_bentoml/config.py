@@ -106,7 +106,7 @@ def _dropped(config: Mapping[str, Any], schema: type, place: str = "") -> Iterat
 def _misread(resources: Mapping[str, Any], workers: object) -> Iterator[str]:
     """Values that the schema lets pass and BentoML takes for something else."""
     memory, cpu, gpu = resources.get("memory"), resources.get("cpu"), resources.get("gpu")
-    if isinstance(memory, int | float):
+    if isinstance(memory, int | float) or (isinstance(memory, str) and memory.strip().isdigit()):
         yield f"resources.memory: found {memory}, which BentoML takes for Gi; expected a size such as {memory}Gi"
     for key, value, parse in (("memory", memory, parse_bytes), ("cpu", cpu, parse_cpu)):
         try:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from lepton_plugins.records.record import Record
 from lepton_plugins.records.spec import Bytes, Cores, Seconds
+
+
+def _with_unit(value: object) -> object:
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip().replace(".", "", 1).isdigit()):
+        raise ValueError(f"found {value} without a unit, which BentoML takes for Gi; expected {value}Gi or {value}Mi")
+    return value
 
 
 class BentomlOptions(Record):
@@ -20,7 +26,7 @@ class BentomlOptions(Record):
     """The bento's and the service's (default: the model's name with -router)."""
     cpu: Cores | None = Field(default=None, gt=0)
     """Of one replica, all workers together (default: the plan's); with topology distributed of the router's."""
-    memory: Bytes | None = Field(default=None, gt=0)
+    memory: Annotated[Bytes | None, BeforeValidator(_with_unit)] = Field(default=None, gt=0)
     """Of one replica, all workers together (default: the plan's)."""
     gpu: int | None = Field(default=None, ge=1)
     """Of one replica (default: the plan's)."""

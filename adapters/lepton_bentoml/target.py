@@ -6,6 +6,7 @@ import platform
 import pprint
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,7 +122,10 @@ class BentomlTarget:
         return files_below(to)
 
     def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
-        return {"next": f"cd {shlex.quote(str(to))} && bentoml build service:Router"}
+        told = {"next": f"cd {shlex.quote(str(to))} && bentoml build service:Router"}
+        if find_spec("uv") is None and shutil.which("uv") is None:
+            told["note"] = "`bentoml build` installs uv, over the network, where it is missing: pip install uv"
+        return told
 
     def missing(self) -> Mapping[str, str]:
         return {} if find_spec("bentoml") is not None else {"bentoml": "pip install 'lepton-plugins[bentoml]'"}

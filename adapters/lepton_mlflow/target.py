@@ -82,7 +82,13 @@ class MlflowTarget:
         if name is not None:
             told["registered"] = register_router(name, to, plan, options.registry).uri
             where = shlex.quote(told["registered"])
-        return {**told, "next": f"mlflow models serve -m {where} --env-manager local"}
+        told["next"] = f"mlflow models serve -m {where} --env-manager local"
+        if untyped := [field.name for field in plan.signature.inputs if field.dtype == "object"]:
+            told["note"] = (
+                f"the type of {', '.join(untyped)} isn't known, so MLflow's server takes JSON but no CSV; "
+                "evaluate with it as --context for it to be known"
+            )
+        return told
 
     def missing(self) -> Mapping[str, str]:
         lacks = find_spec("mlflow") is None

@@ -31,6 +31,18 @@ class RequirementInvalid(LeptonError):
         )
 
 
+class LeptonNotRequired(LeptonError):
+    """A requirement in the place of Lepton's packages that wouldn't install Lepton."""
+
+    code = "lepton_not_required"
+
+    def __init__(self, line: str, lepton: str) -> None:
+        super().__init__(
+            f"lepton_requirement: found {line[:200]!r}, expected {lepton}, such as {lepton}==0.1.0, or a package that "
+            "is installed here and requires it. Leave the option out to embed Lepton's packages."
+        )
+
+
 class RequirementsUnpinned(LeptonError):
     """Packages whose version an artefact can't name: nobody pins them, and none that fits is installed here."""
 

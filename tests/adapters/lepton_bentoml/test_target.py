@@ -66,7 +66,8 @@ def test_bentoml_keeps_every_key_of_the_configuration(deployment: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "options", [{"gpu": "0"}, {"memory": "lots"}, {"name": "Line_Router"}, {"gpus": "1"}, {"workers": "many"}]
+    "options",
+    [{"gpu": "0"}, {"memory": "lots"}, {"memory": "5"}, {"name": "Line_Router"}, {"gpus": "1"}, {"workers": "many"}],
 )
 def test_what_bentoml_would_drop_or_misread_is_an_error(
     options: dict[str, str], deployment: Path, tmp_path: Path
@@ -117,6 +118,7 @@ def test_an_unknown_key_is_named_with_the_nearest(content: Any, key: str, near: 
     ("content", "said"),
     [
         ({"resources": {"memory": 512}}, "512, which BentoML takes for Gi"),
+        ({"resources": {"memory": "512"}}, "512, which BentoML takes for Gi"),
         ({"resources": {"memory": "lots"}}, "expected a size such as 512Mi"),
         ({"resources": {"cpu": "many"}}, "expected cores such as 4"),
         ({"resources": {"gpu": 0}}, "resources.gpu: Input should be greater than 0"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,14 @@ from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import (
     EnvironmentUnknown,
     InvalidInput,
+    LeptonNotRequired,
     RequirementInvalid,
     RequirementsConflict,
     RequirementsUnpinned,
 )
 from lepton_plugins.generate import generate
-from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.plugins import plugins
+from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import Around
 from lepton_plugins.routing.directory import write_plan
@@ -154,6 +158,68 @@ def test_lepton_may_be_a_requirement_instead(deployment: Path, tmp_path: Path) -
     assert "lepton-plugins==0.1.0" in (tmp_path / "to" / "requirements.txt").read_text().splitlines()
     assert not (tmp_path / "to" / "code").exists()
     assert "code" not in yaml.safe_load((tmp_path / "to" / "MLmodel").read_text())["flavors"]["python_function"]
+
+
+@pytest.mark.parametrize("line", ["numpy", "acme-lepton==1.0", "", "# none"])
+def test_a_requirement_that_would_not_install_lepton_is_refused(line: str, deployment: Path, tmp_path: Path) -> None:
+    with pytest.raises(LeptonNotRequired, match=r"expected lepton-plugins, such as lepton-plugins==0\.1\.0"):
+        generate(deployment, "mlflow", tmp_path / "to", {"lepton_requirement": line})
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which the example's distribution of a policy is installed."""
+    site = tmp_path / "site"
+    example = Path(__file__).parents[3] / "examples" / "third_party_policy"
+    shutil.copytree(example / "acme_office_hours", site / "acme_office_hours")
+    info = site / "acme_office_hours-1.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: acme-office-hours\nVersion: 1.0.0\n")
+    (info / "entry_points.txt").write_text("[lepton_plugins]\nacme_office_hours = acme_office_hours.plugin\n")
+    monkeypatch.syspath_prepend(str(site))
+    plugins.cache_clear()
+    yield site
+    plugins.cache_clear()
+
+
+_WITHOUT_LEPTON = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[2])
+assert importlib.util.find_spec("lepton_plugins") is None
+import mlflow, pandas as pd
+rows = pd.DataFrame({"x": [1.0, 1.0], "hour": [12.0, 23.0]})
+told = mlflow.pyfunc.load_model(sys.argv[1]).predict(rows, params={"lepton_decisions": True})
+print(*told["lepton_version"], *told["lepton_reason"])
+"""
+
+
+def test_a_strangers_policy_goes_in_as_a_pinned_requirement(
+    stranger: Path, bare_environment: Any, tmp_path: Path
+) -> None:
+    """And works where that is installed and Lepton isn't."""
+    plan = write_deployment(tmp_path / "deployment")
+    policy = PolicyDocument(kind="office_hours", params={"day": "2", "night": "1"}, features=("hour",))
+    inputs = (*plan.signature.inputs, Field(name="hour", dtype="float64", required=False))
+    changed = {"policy": policy, "signature": plan.signature.model_copy(update={"inputs": inputs})}
+    write_plan(plan.model_copy(update=changed), {}, tmp_path / "deployment")
+    generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {})
+    assert "acme-office-hours==1.0.0" in (tmp_path / "to" / "requirements.txt").read_text().splitlines()
+    (points,) = (tmp_path / "to" / "code").glob("*.dist-info/entry_points.txt")
+    assert "selection" not in points.read_text(), "Lepton's own policies aren't needed"
+    printed = bare_environment.run(_WITHOUT_LEPTON, str(tmp_path / "to"), str(stranger), cwd=tmp_path)
+    assert printed.strip() == "2 1 hour 12 is within 8 to 18 hour 23 is outside 8 to 18"
+
+
+def test_a_column_whose_type_is_not_known_is_told(deployment: Path, tmp_path: Path) -> None:
+    """MLflow's server reads no CSV where a column may be anything."""
+    assert "note" not in generate(deployment, "mlflow", tmp_path / "typed", {}).told
+    plan = write_deployment(tmp_path / "deployment")
+    inputs = (*plan.signature.inputs, Field(name="customer", dtype="object", required=False))
+    signature = plan.signature.model_copy(update={"inputs": inputs})
+    write_plan(plan.model_copy(update={"signature": signature}), {}, tmp_path / "deployment")
+    told = generate(tmp_path / "deployment", "mlflow", tmp_path / "to", {}).told
+    assert told["note"].startswith("the type of customer isn't known, so MLflow's server takes JSON but no CSV")
 
 
 # --- requirements --------------------------------------------------------------------------------
