@@ -67,7 +67,7 @@ def embedding(
     if lepton_requirement is not None:
         _check_brings_lepton(lepton_requirement)
         wanted["the option lepton_requirement"] = [lepton_requirement]
-    return Embedding(tuple(sorted({*own, *also})), strangers, _pinned(merge(wanted)))
+    return Embedding(tuple(sorted({*own, *also})), strangers, _for_gpus(_pinned(merge(wanted)), directory))
 
 
 def _check_brings_lepton(line: str) -> None:
@@ -100,6 +100,14 @@ def _pinned(lines: tuple[str, ...]) -> tuple[str, ...]:
     if loose:
         raise RequirementsUnpinned(loose)
     return lines
+
+
+def _for_gpus(lines: tuple[str, ...], directory: DeploymentDirectory) -> tuple[str, ...]:
+    """ONNX Runtime with CUDA where the plan gives a version that runs here a GPU; it runs the others on CPUs."""
+    arms = [arm for arm in directory.plan.arms if directory.service_path(arm) is None]
+    if not any(arm.resources.gpu for arm in arms):
+        return lines
+    return tuple(sorted(re.sub(r"^onnxruntime(?=[=;\[ ]|$)", "onnxruntime-gpu", line) for line in lines))
 
 
 def write_packages(found: Embedding, to: Path) -> None:

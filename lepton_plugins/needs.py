@@ -9,6 +9,9 @@ from math import ceil
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.spec import Pool
 
+#: Seconds, about, that the data plane takes for a request beside the model, which was measured alone.
+_REQUEST = 0.0005
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -53,7 +56,8 @@ def need_of_one(plan: DeploymentPlan, arm: Arm) -> Need:
     resources, replicas = plan.spec.resources, arm.resources.replicas
     found = _need(plan, [arm], replicas)
     if arm.resources.throughput:
-        return replace(found, requests=_requests(plan, arm.resources.throughput / (1 + resources.headroom), 1))
+        measured = arm.resources.throughput / (1 + resources.headroom) / resources.batch
+        return replace(found, requests=1 / (1 / measured + _REQUEST))
     return replace(found, requests=_requests(plan, (resources.load or 0.0) * arm.share, replicas))
 
 

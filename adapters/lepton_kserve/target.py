@@ -53,14 +53,17 @@ class KserveTarget:
 
     def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
         """Build and push each image, then apply all."""
-        commands = []
+        assert isinstance(options, KserveOptions)
+        commands, told = [], {}
         for folder in sorted(to.rglob("image")):
             manifest = folder.parent / "inferenceservice.yaml"
             if manifest.is_file():
                 service = yaml.safe_load(manifest.read_text(encoding="utf-8"))
                 image = shlex.quote(service["spec"]["predictor"]["containers"][0]["image"])
                 commands += [f"docker build -t {image} {shlex.quote(str(folder))}", f"docker push {image}"]
-        return {"next": " && ".join([*commands, f"kubectl apply -k {shlex.quote(str(to))}"])}
+        if options.base_image is None and any(arm.resources.gpu for arm in plan.arms):
+            told["note"] = "versions run on GPUs, and the images build on Python's, which has no CUDA: --base-image"
+        return {"next": " && ".join([*commands, f"kubectl apply -k {shlex.quote(str(to))}"]), **told}
 
     def missing(self) -> Mapping[str, str]:
         """Rendering needs nothing; building and applying is done with the cluster's own tools."""

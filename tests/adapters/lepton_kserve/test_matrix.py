@@ -155,6 +155,22 @@ def _has_its_devices(predictor: dict[str, Any], found: dict[str, Any], devices: 
     assert "quantity('8192Mi')" in request["exactly"]["selectors"][0]["cel"]["expression"]
 
 
+@pytest.mark.parametrize("topology", ["embedded", "distributed"])
+def test_the_image_of_a_version_on_a_gpu_has_what_uses_it(topology: str, folder: Path, tmp_path: Path) -> None:
+    plan = planned(folder, topology, gpu=True, pool={})
+    rendered(plan, folder, tmp_path / "to")
+    of_gpu, of_cpu = ("services/late-v2", "services/late-v1") if topology == "distributed" else (".", None)
+    lines = (tmp_path / "to" / of_gpu / "image" / "requirements.txt").read_text()
+    assert "onnxruntime-gpu==" in lines
+    assert "onnxruntime==" not in lines
+    if of_cpu is not None:
+        assert "onnxruntime==" in (tmp_path / "to" / of_cpu / "image" / "requirements.txt").read_text()
+    options = KserveTarget.Options.model_validate({})
+    told = KserveTarget().finish(plan, tmp_path / "to", options)
+    assert "--base-image" in told["note"]
+    assert told["next"].count("docker build") == (3 if topology == "distributed" else 1)
+
+
 def test_the_claims_template_is_one_of_kubernetes(folder: Path, tmp_path: Path) -> None:
     """Its own client reads every field of it."""
     client = pytest.importorskip("kubernetes.client")
