@@ -43,7 +43,7 @@ sys.path.insert(0, str(HERE / "packages"))
 
 from lepton_bentoml.service import RouterService
 {versions}
-IMAGE = bentoml.images.Image(python_version="{python}", lock_python_packages=False)
+IMAGE = bentoml.images.Image({base}python_version="{python}", lock_python_packages=False)
 IMAGE = IMAGE.python_packages(*(HERE / "requirements.txt").read_text().splitlines())
 '''
 
@@ -102,6 +102,7 @@ class BentomlTarget:
                 f"    {model_tag(plan.model, arm, opened.path)}  version {arm.version}" for arm in plan.arms
             ),
             versions="from lepton_bentoml.version import VersionService\n" if plan.topology == "distributed" else "",
+            base="" if options.base_image is None else f"base_image={options.base_image!r}, ",
             python=platform.python_version(),
         )
         if plan.topology == "distributed":
@@ -125,6 +126,9 @@ class BentomlTarget:
         told = {"next": f"cd {shlex.quote(str(to))} && bentoml build service:Router"}
         if find_spec("uv") is None and shutil.which("uv") is None:
             told["note"] = "`bentoml build` installs uv, over the network, where it is missing: pip install uv"
+        assert isinstance(options, BentomlOptions)
+        if options.base_image is None and any(arm.resources.gpu for arm in plan.arms):
+            told["gpu"] = "versions run on GPUs, and the image builds on Python's, which has no CUDA: --base-image"
         return told
 
     def missing(self) -> Mapping[str, str]:

@@ -126,6 +126,16 @@ def test_one_service_takes_nothing_that_is_said_of_several(tmp_path: Path) -> No
         generate(tmp_path / "deployment", "bentoml", tmp_path / "to", {"fallback": "local"})
 
 
+def test_the_image_of_a_plan_with_gpus_has_what_uses_them(apart: Path, tmp_path: Path) -> None:
+    _, _, told = generate(apart, "bentoml", tmp_path / "one", {})
+    assert "--base-image" in told["gpu"]
+    assert "onnxruntime-gpu==" in (tmp_path / "one" / "requirements.txt").read_text()
+    base = "nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04"
+    _, _, told = generate(apart, "bentoml", tmp_path / "two", {"base_image": base})
+    assert "gpu" not in told
+    assert f"bentoml.images.Image(base_image='{base}', python_version=" in (tmp_path / "two" / "service.py").read_text()
+
+
 def test_a_local_fallback_answers_where_no_service_does(apart: Path, tmp_path: Path) -> None:
     generate(apart, "bentoml", tmp_path / "to", {"fallback": "local"})
     assert set(configs(tmp_path / "to")) == {"CONFIG", "CONFIG_2"}

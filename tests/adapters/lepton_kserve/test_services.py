@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+from lepton_plugins.canonical import digest_tree
 from lepton_plugins.distribution import services_of
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.generate import generate
@@ -157,6 +158,8 @@ def test_a_local_fallback_answers_without_any_service(apart: Path, tmp_path: Pat
 def test_a_new_plan_leaves_the_services_as_they_are(apart: Path, tmp_path: Path) -> None:
     """Shares, segments, budgets: none of them restarts a version's pods."""
     generate(apart, "kserve", tmp_path / "one", OPTIONS)
+    generate(apart, "kserve", tmp_path / "same", OPTIONS)
+    assert digest_tree(tmp_path / "one") == digest_tree(tmp_path / "same")
     other = tmp_path / "deployment"
     shutil.copytree(apart, other)
     with Router.load(apart) as router:
