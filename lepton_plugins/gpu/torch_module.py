@@ -63,17 +63,14 @@ def gpu_memory(
     def converted(tensor: Any) -> Any:
         return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
-    own = {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
-    own = {name: value.detach() for name, value in own.items()}
+    # A tied weight is named once: functional_call gives it to its other names.
+    own = {name: value.detach() for name, value in (*module.named_parameters(), *module.named_buffers())}
     with FakeTensorMode() as fake, torch.no_grad():
         held = {name: converted(fake.from_tensor(value)) for name, value in own.items()}
         named = dict(inputs) if isinstance(inputs, Mapping) else {}
         placed = [] if named else [converted(fake.from_tensor(value)) for value in inputs]
         named = {name: converted(fake.from_tensor(value)) for name, value in named.items()}
-        # Tied weights are one tensor under several names.
+        # Weights may share a storage without being tied.
         storages = {value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in held.values()}
         weights = sum(storages.values())
         given = sum(value.untyped_storage().nbytes() for value in [*placed, *named.values()])
