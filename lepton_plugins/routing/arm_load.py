@@ -48,8 +48,8 @@ class ArmLoad:
         """Whether the last measurement says nothing any more."""
         return now - self._learned_at >= self._memory
 
-    def expects(self, rows: int, waited: float, *, here: bool) -> float | None:
-        """Seconds from a request's arrival, `waited` ago, to its answer if its `rows` rows came in now; None: unknown.
+    def expects(self, waited: float, *, here: bool) -> float | None:
+        """Seconds from a request's arrival, `waited` ago, to its first row's answer if it came in now; None: unknown.
 
         `here` is the event loop's thread, which answers all that was read in one turn by one call. What was read
         waits for the whole of it, and what comes meanwhile as long again.
@@ -58,6 +58,8 @@ class ArmLoad:
         if each is None:
             return None
         if here:
-            own = (self.rows + rows) * each
+            own = (self.rows + 1) * each
             return (max(waited, own) if self.rows else waited) + own
-        return waited + each * max(rows, 1 + self.rows + rows - self.parallel)
+        if self.calls < self.parallel:
+            return waited + each
+        return waited + max(1, 2 + self.rows - self.parallel) * each

@@ -34,7 +34,8 @@ class Gate:
     def admits(self, rows: int, waited: float, now: float, *, here: bool) -> bool:
         """Whether one more call of so many rows may come in.
 
-        `waited`, `here`: as in `ArmLoad.expects`. No rows: the call isn't answered together with others, nor waits.
+        `waited`, `here`: as in `ArmLoad.expects`. How long a call's own further rows take is no matter of load; one
+        without rows isn't answered together with others, nor waits.
         """
         load = self.load
         if self._most is not None and load.calls >= self._most:
@@ -43,7 +44,7 @@ class Gate:
             return True
         if self.narrow and now - self.moved_at >= self._hold:
             self.narrow = False
-        expected = load.expects(rows, waited, here=here)
+        expected = load.expects(waited, here=here)
         if expected is None:
             # Nobody knows yet how long it takes: some calls tell.
             return load.calls < 2 * load.parallel or self._move(now, narrow=False)
@@ -51,7 +52,7 @@ class Gate:
         if expected <= (self._leave if self.narrow and not free else self._enter):
             return True
         if self._cheaper is not None and self._cheaper.rows:
-            other = self._cheaper.expects(rows, waited, here=here)
+            other = self._cheaper.expects(waited, here=here)
             if other is not None and other >= expected:
                 return True
         if load.rows == 0 and load.silent(now) and now - self._tried_at >= self._hold:

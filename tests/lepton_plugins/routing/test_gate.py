@@ -129,6 +129,18 @@ def test_what_a_request_has_waited_counts():
     assert not gate.moves(1.3)
 
 
+def test_a_call_of_many_rows_is_no_load_by_itself():
+    load = ArmLoad(2)
+    for call in range(20):
+        load.learn(1, call * 0.01, call * 0.01 + SERVICE)
+    gate = Gate(load, Degrade(to="1"), SLO, None)
+    assert gate.admits(50, 0.0, 0.2, here=False)
+    load.calls, load.rows = 1, 50
+    assert gate.admits(1, 0.0, 0.2, here=False)  # The second call runs at once.
+    load.calls, load.rows = 2, 51
+    assert not gate.admits(1, 0.0, 0.2, here=False)
+
+
 def test_on_the_event_loop_a_turn_holds_up_the_next():
     """All rows of a turn are answered by one call, and what comes meanwhile waits for it."""
     load = ArmLoad(2)
