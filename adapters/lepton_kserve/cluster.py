@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,13 @@ from typing import Any
 
 from lepton_kserve.faults import refused
 from lepton_kserve.rollout import is_knative, unfinished, workload_name
+from lepton_kserve.rules import NAME
 from lepton_plugins.errors import (
     ClusterRefused,
     ClusterUnreachable,
     DeploymentNotFound,
     FieldsDropped,
+    InvalidInput,
     NotGoneInTime,
     NotReadyInTime,
     PackageMissing,
@@ -29,6 +32,8 @@ SERVICE = "serving.kserve.io/inferenceservice"
 
 #: Where a pod reads which namespace it runs in.
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 #: One watch; the API server ends longer ones by itself.
 _WATCH = 240
@@ -65,6 +70,11 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise ClusterUnreachable(" ".join(str(error).split())[:300].rstrip(".")) from None
         self.namespace = namespace or (_own_namespace() if in_a_pod else _current_namespace(config, given))
+        if not _NAMESPACE_NAME.fullmatch(self.namespace):
+            raise InvalidInput(
+                f"Found the namespace {self.namespace!r}, expected lower-case letters, digits and '-', as in "
+                "-t lepton-kserve:/models"
+            )
         # Four kinds are all that is asked for: no discovery, which would write a cache into the temporary folder.
         self._client = DynamicClient(client.ApiClient(configuration), discoverer=lambda client, cache_file: None)
         self._services = self._kind("serving.kserve.io", "v1beta1", "InferenceService")
@@ -75,7 +85,9 @@ class Cluster:
     # --- reading ---------------------------------------------------------------------------
 
     def get(self, name: str) -> dict[str, Any]:
-        """The InferenceService as the cluster has it. DeploymentNotFound."""
+        """The InferenceService as the cluster has it. DeploymentNotFound, also for what can't be a name."""
+        if not NAME.fullmatch(name):  # Another would lead elsewhere in the cluster: a/b, ../configmaps, x?watch=1.
+            raise DeploymentNotFound(name, f"namespace {self.namespace}")
         with self._asking(f"read the InferenceService {name!r}", name):
             found: dict[str, Any] = self._services.get(
                 name=name, namespace=self.namespace, serialize=True, _request_timeout=_REQUEST

@@ -170,6 +170,18 @@ def test_a_refusal_is_one_clear_line(why: str, client: Any, api_server: Any, dep
     assert maps(api_server) == [] or command == "update"
 
 
+@pytest.mark.parametrize("name", ["a/b", "../configmaps", "x?watch=1", "", "Line", "x y"])
+def test_what_cannot_be_a_name_reaches_nothing_else(name: str, client: Any, api_server: Any, deployment: Path) -> None:
+    with pytest.raises(MlflowException, match="There is no deployment"):
+        client.get_deployment(name)
+    client.delete_deployment(name)
+    with pytest.raises(MlflowException, match="expected lower-case letters"):
+        client.create_deployment(name or "A", str(deployment), config=OPTIONS)
+    assert api_server.requests == []
+    with pytest.raises(MlflowException, match=r"Found the namespace 'a/b', expected"):
+        get_deploy_client("lepton-kserve:/a/b").list_deployments()
+
+
 def test_fields_of_others_are_taken_over_by_force(client: Any, api_server: Any, deployment: Path) -> None:
     client.create_deployment("line", str(deployment), config=OPTIONS)
     api_server.take(SERVICE, "autoscaler", ("spec", "predictor", "minReplicas"), 4)
