@@ -25,7 +25,7 @@ class BentomlOptions(Record):
     name: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """The bento's and the service's (default: the model's name with -router)."""
     cpu: Cores | None = Field(default=None, gt=0)
-    """Of one replica, all workers together (default: the plan's); with topology distributed of the router's."""
+    """Of one replica, all workers together (default: the plan's); with topology distributed, the router's."""
     memory: Annotated[Bytes | None, BeforeValidator(_with_unit)] = Field(default=None, gt=0)
     """Of one replica, all workers together (default: the plan's)."""
     gpu: int | None = Field(default=None, ge=1)

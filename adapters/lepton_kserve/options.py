@@ -31,7 +31,8 @@ class KserveOptions(Record):
     mount: Path | None = None
     """Where the claim of --upload pvc://… is mounted on this machine."""
     image: str | None = None
-    """What image/ is built and pushed as (default: the name, tagged with the digest of image/)."""
+    """What image/ is built and pushed as (default: the name, tagged with the digest of image/); those of versions
+    with packages of their own have -vVERSION behind it."""
     base_image: str | None = None
     """What image/Dockerfile builds on (default: python:VERSION-slim)."""
     allowed_hosts: str = ""
@@ -47,13 +48,13 @@ class KserveOptions(Record):
     mode: Literal["Standard", "Knative"] | None = None
     """KServe's deployment mode (default: your manifest's, else Standard)."""
     cpu: Cores | None = Field(default=None, gt=0)
-    """Of one replica (default: the plan's, else 1 core); with topology distributed of the router's."""
+    """Of one replica (default: the plan's, else 1 core); with topology distributed, the router's."""
     memory: Bytes | None = Field(default=None, gt=0)
-    """Of one replica (default: the plan's, else 1Gi); with topology distributed of the router's."""
+    """Of one replica (default: the plan's, else 1Gi); with topology distributed, the router's."""
     min_replicas: int | None = Field(default=None, ge=0)
-    """At least so many (default: the plan's); with topology distributed of the router."""
+    """At least so many (default: the plan's); with topology distributed, of the router."""
     max_replicas: int | None = Field(default=None, ge=1)
-    """At most so many (default: as many as the plan's pools hold); with topology distributed of the router."""
+    """At most so many (default: as many as the plan's pools hold); with topology distributed, of the router."""
     autoscaler: Literal["hpa", "keda", "none"] | None = None
     """What starts and ends replicas in Standard mode (default: hpa where the plan leaves room)."""
     scale_on: Literal["cpu", "memory", "rps", "concurrency"] | None = None
@@ -72,7 +73,7 @@ class KserveOptions(Record):
     """Topology distributed: the version that answers when others can't is a service too, or runs in the router."""
     service_url: str | None = None
     """Topology distributed: a version's address, with {service}, {version}, {namespace} in it (default:
-    http://{service}-predictor, where the cluster's Services are headless http://{service}-predictor:8080)."""
+    http://{service}-predictor). Headless Services need http://{service}-predictor:8080."""
     lepton_requirement: str | None = None
     """A requirement such as lepton-plugins==0.1.0, instead of embedding Lepton's packages."""
     requirements: str = ""
