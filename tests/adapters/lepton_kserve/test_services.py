@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import socket
 import subprocess
@@ -226,3 +227,43 @@ def test_versions_with_the_same_bytes_share_a_service(apart: Path) -> None:
     assert [item.arm.version for item in services_of(plan)] == ["1", "2"]
     assert [item.arm.version for item in services_of(plan.model_copy(update={"arms": (first, alike)}))] == ["1"]
     assert services_of(plan.model_copy(update={"arms": (first, alike)}), "local") == ()
+
+
+def test_your_manifest_is_the_routers_and_its_mode_that_of_all(apart: Path, tmp_path: Path, check: Any) -> None:
+    mine = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "old",
+            "namespace": "ml",
+            "annotations": {"serving.kserve.io/deploymentMode": "Knative", "mine": "kept"},
+        },
+        "spec": {
+            "predictor": {
+                "nodeSelector": {"disk": "ssd"},
+                "sklearn": {"storageUri": "s3://bucket/old", "resources": {"limits": {"nvidia.com/gpu": "1"}}},
+            },
+            "transformer": {"containers": [{"name": "prepare", "image": "prepare:1"}]},
+        },
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    given = {key: value for key, value in OPTIONS.items() if key != "name"}
+    generate(apart, "kserve", tmp_path / "to", {**given, "from": str(tmp_path / "mine.yaml")})
+    found = {
+        path.parent.name: yaml.safe_load(path.read_text()) for path in (tmp_path / "to").rglob("inferenceservice.yaml")
+    }
+    for manifest in found.values():
+        check(manifest)
+        assert manifest["metadata"]["namespace"] == "ml"
+        assert manifest["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    router, service = found["to"], found["old-v1"]
+    assert router["metadata"]["annotations"]["mine"] == "kept"
+    assert router["spec"]["transformer"] == mine["spec"]["transformer"]  # type: ignore[index]
+    assert router["spec"]["predictor"]["nodeSelector"] == {"disk": "ssd"}
+    limits = router["spec"]["predictor"]["containers"][0]["resources"]["limits"]
+    assert "nvidia.com/gpu" not in limits, "the router runs no model"
+    assert "transformer" not in service["spec"]
+    assert "nodeSelector" not in service["spec"]["predictor"]
+    held = yaml.safe_load((tmp_path / "to" / "plan.yaml").read_text())["binaryData"].values()
+    urls = sorted(json.loads(base64.b64decode(value))["url"] for value in held)
+    assert urls == [f"http://old-v{version}-predictor.ml.svc" for version in (1, 2)], "Knative asks for the whole name"
