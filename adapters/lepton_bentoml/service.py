@@ -34,7 +34,7 @@ from lepton_bentoml.models import BentoDeployment
 from lepton_bentoml.rows import MatrixSchema, RowReader, RowsSchema, matrix_of, row_schema
 from lepton_plugins.errors import NotReady, RequestInvalid
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.inputs import Columns, numpy_dtype
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.app import ServingApp
@@ -169,7 +169,8 @@ def _endpoints(plan: DeploymentPlan, reader: RowReader) -> Iterator[tuple[str, C
     if matrix is None:
         return
     sticky = plan.around.sticky
-    if sticky is None or sticky.key not in {f.name for f in plan.signature.inputs if not f.required}:
+    key = next((f for f in plan.signature.inputs if sticky and f.name == sticky.key and not f.required), None)
+    if key is None:
 
         async def predict_array(self: RouterService, rows: Any, ctx: bentoml.Context) -> Any:
             """Answer an array, its columns in the signature's order."""
@@ -181,15 +182,18 @@ def _endpoints(plan: DeploymentPlan, reader: RowReader) -> Iterator[tuple[str, C
             {},
         )
         return
-    key = sticky.key
 
     async def predict_array_of(self: RouterService, rows: Any, ctx: bentoml.Context, keys: Any = None) -> Any:
         """Answer an array, its columns in the signature's order; `keys` are the units', one a row."""
-        beside = None if keys is None else {key: np.fromiter(keys, dtype=object, count=len(keys))}
-        return (await self.ask(rows, ctx, beside=beside)).values
+        if keys is None:
+            return (await self.ask(rows, ctx)).values
+        column = np.array(keys) if number else np.fromiter(keys, dtype=object, count=len(keys))
+        return (await self.ask(rows, ctx, beside={key.name: column})).values
 
     predict_array_of.__name__ = "predict_array"
-    types: dict[str, Any] = {"rows": Annotated[np.ndarray, matrix], "keys": list[str] | None}
+    number = {"i": int, "u": int, "f": float}.get(numpy_dtype(key).kind)
+    kind: Any = number or (str | int if key.dtype == "object" else str)
+    types: dict[str, Any] = {"rows": Annotated[np.ndarray, matrix], "keys": list[kind] | None}
     yield "predict_array", _typed(predict_array_of, **types, ctx=bentoml.Context, returns=values), {}
 
 

@@ -23,6 +23,8 @@ from lepton_bentoml.target import BentomlTarget
 from lepton_plugins.errors import BentoModelChanged, BentoModelMissing, ConfigKeyUnknown, InvalidInput, PathMissing
 from lepton_plugins.generate import generate
 from lepton_plugins.needs import need_of_all
+from lepton_plugins.records.plan import DeploymentPlan
+from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
 
@@ -232,6 +234,58 @@ with TestClient(Churn.to_asgi()) as client:
         "ready": client.get("/readyz").status_code,
     }))
 """
+
+
+_KEYS = """
+import json, sys
+import bentoml
+from starlette.testclient import TestClient
+from lepton_bentoml.service import RouterService
+
+
+@bentoml.service(name="line")
+class Line(RouterService, deployment=sys.argv[1]): ...
+
+
+with TestClient(Line.to_asgi()) as client:
+    post = lambda path, **body: client.post(path, json=body).json()
+    rows = [{"x": float(x), "unit": x} for x in range(40)]
+    by_array = post("/predict_array", rows=[[row["x"]] for row in rows], keys=[row["unit"] for row in rows])
+    print(json.dumps([by_array, post("/predict", rows=rows), post("/predict_array", rows=[[1.0]], keys=["a"])]))
+"""
+
+
+def with_keys(path: Path, dtype: str) -> DeploymentPlan:
+    """A deployment whose sticky key is a column of this type."""
+    plan = write_deployment(path)
+    inputs = tuple(
+        field.model_copy(update={"dtype": dtype}) if field.name == "unit" else field for field in plan.signature.inputs
+    )
+    plan = plan.model_copy(update={"signature": plan.signature.model_copy(update={"inputs": inputs})})
+    write_plan(plan, {}, path)
+    return plan
+
+
+def test_keys_beside_an_array_are_of_the_key_columns_type(tmp_path: Path) -> None:
+    with_keys(tmp_path / "deployment", "int64")
+    env = {**os.environ, "BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-c", _KEYS, str(tmp_path / "deployment")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    by_array, by_name, refused = json.loads(done.stdout.splitlines()[-1])
+    assert by_array == by_name
+    assert len(by_array) == 40
+    assert "valid integer" in json.dumps(refused)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("int64", int), ("float64", float), ("str", str), ("object", str | int)])
+def test_the_type_of_the_keys_is_in_the_api(dtype: str, kind: Any, tmp_path: Path) -> None:
+    from lepton_bentoml.rows import RowReader
+    from lepton_bentoml.service import _endpoints
+
+    plan = with_keys(tmp_path / "deployment", dtype)
+    endpoints = {name: function for name, function, _ in _endpoints(plan, RowReader(plan.signature, 10))}
+    assert endpoints["predict_array"].__annotations__["keys"] == list[kind] | None
 
 
 def test_a_service_that_people_have_embeds_it_in_two_lines(deployment: Path, tmp_path: Path) -> None:
