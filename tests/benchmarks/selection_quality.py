@@ -4,8 +4,9 @@
 
 Each task is registered, evaluated and planned on its second part; every plan is promoted, pulled and answers the
 third part, which nothing has seen, through the Router. The best single version is the one that turns out best on
-the held-out part: what one would have to know beforehand. A row's cost is the model time of a call with one row, as
-the evaluation measured it, for each version that was asked, plus the policy's own time in a batch. Quality is the
+the held-out part: what one would have to know beforehand. A row's cost is the model time of a row, as the evaluation
+measured it, for each version that was asked, plus the policy's own time in a batch: once for requests of one row, where
+much of a call is no version's own, and once for requests of 500 rows (`resources.batch`). Quality is the
 metric; `P` is utility as plans know it (0.5: no better than a constant), `skill` the part of a constant's loss that
 is gone. What isn't reached is printed as it is.
 """
@@ -36,7 +37,11 @@ from lepton_plugins.routing.policy import Batch
 from lepton_plugins.routing.router import Router
 
 CHUNK = 500
+#: Rows of a request, by which costs are told. Those measured are 1, 8, 64 and 512.
+BATCHES = (1, 512)
 METRIC = {"classification": "log_loss", "regression": "mse"}
+#: Policies whose plan depends on the versions' costs.
+BY_COST = ("cascade", "learned, price")
 #: What a default's model time is worth in the metric, said before anything was seen.
 PRICE = 0.01
 
@@ -51,6 +56,7 @@ def policies(task: Task) -> dict[str, dict[str, Any]]:
     if task.kind == "classification":
         found["cascade, best"] = {"kind": "cascade"}
         found["cascade, 99 %"] = {"kind": "cascade", "params": {"quality": 0.99}}
+        found["cascade, 99 % sure"] = {"kind": "cascade", "params": {"quality": 0.99, "sure": 0.95}}
     found["ensemble, mean"] = {"kind": "ensemble", "params": {"how": "mean"}}
     found["ensemble, stacked"] = {"kind": "ensemble", "params": {"how": "stacked"}}
     return found
@@ -101,7 +107,7 @@ class HeldOut:
         return min(taken) / rows
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
+def run(name: str, folder: Path) -> list[dict[str, Any]]:
     os.chdir(folder)  # MLflow keeps its artifacts below the folder that one is in.
     task = build(name, folder / "versions")
     held = HeldOut(task)
@@ -117,34 +123,41 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     for report in reports:
         if report.failure is not None:
             raise SystemExit(f"{name}: {report.failure}")
-    costs = {report.version: cost_of(report).cpu for report in reports}
     labels = {report.version: report.label for report in reports}
     baseline = row_metrics.constant_loss(METRIC[task.kind], held.truth, _classes(task))
-    singles: dict[str, np.ndarray] = {}
-    rows: dict[str, Any] = {}
-    evenly = {"kind": "weighted", "params": {"shares": {version: 1 / len(costs) for version in costs}}}
-    for kind, spec in {"single": evenly, **policies(task)}.items():
-        try:
-            registry.plan({"model": name, "policy": spec})
-        except LeptonError as error:
-            rows[kind] = {"refused": str(error)}
-            continue
-        registry.promote(name, force=True)
-        with Router.load(registry.pull(name, folder / f"deployment-{kind}")) as router:
-            if kind == "single":
-                singles = {version: held.losses(router, version)[0] for version in costs}
-                continue
-            loss, work = held.losses(router)
-            own = held.policy_time(router)
-            rows[kind] = {"loss": loss, "cost": sum(part * costs[version] for version, part in work.items()) + own}
+    evenly = {"kind": "weighted", "params": {"shares": {version: 1 / len(labels) for version in labels}}}
+    registry.plan({"model": name, "policy": evenly})
+    registry.promote(name, force=True)
+    with Router.load(registry.pull(name, folder / "deployment-single")) as router:
+        singles = {version: held.losses(router, version)[0] for version in labels}
     best = min(singles, key=lambda version: singles[version].mean())
-    found = {
-        f"version {labels[version]}": {"loss": loss, "cost": costs[version], "best": version == best}
-        for version, loss in singles.items()
-    }
     oracle = np.min(list(singles.values()), axis=0)
-    found |= rows | {"oracle": {"loss": oracle, "cost": None}}
-    return summary(task, held, found, singles[best], costs[best], baseline)
+    results = []
+    answered: dict[str, Any] = {}
+    for batch in BATCHES:
+        costs = {report.version: cost_of(report, batch).cpu for report in reports}
+        rows: dict[str, Any] = {
+            f"version {labels[version]}": {"loss": loss, "cost": costs[version], "best": version == best}
+            for version, loss in singles.items()
+        }
+        for kind, spec in policies(task).items():
+            if kind not in answered or kind.startswith(BY_COST):
+                try:
+                    registry.plan({"model": name, "policy": spec, "resources": {"batch": batch}})
+                except LeptonError as error:
+                    answered[kind] = str(error)
+                else:
+                    registry.promote(name, force=True)
+                    with Router.load(registry.pull(name, folder / f"deployment-{kind}-{batch}")) as router:
+                        answered[kind] = (*held.losses(router), held.policy_time(router))
+            if isinstance(answered[kind], str):
+                rows[kind] = {"refused": answered[kind]}
+            else:
+                loss, work, own = answered[kind]
+                rows[kind] = {"loss": loss, "cost": sum(part * costs[version] for version, part in work.items()) + own}
+        rows["oracle"] = {"loss": oracle, "cost": None}
+        results.append({"batch": batch} | summary(task, held, rows, singles[best], costs[best], baseline))
+    return results
 
 
 def summary(
@@ -178,7 +191,8 @@ def summary(
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"\n{result['task']}: {result['rows']:,} held-out rows ({result['split']}), {result['metric']}")
+    title = f"{result['task']}, {_requests(result['batch'])}"
+    print(f"\n{title}: {result['rows']:,} held-out rows ({result['split']}), {result['metric']}")
     head = f"{'':24s}{'value':>9s} {'95 % interval':>18s} {'better by':>10s} {'95 % interval':>20s}"
     print(f"{head} {'P':>7s} {'skill':>7s} {'µs/row':>8s} {'cost':>6s}")
     for name, line in result["lines"].items():
@@ -196,18 +210,18 @@ def show(result: dict[str, Any]) -> None:
 
 
 def aims(results: list[dict[str, Any]]) -> None:
-    """What was aimed at, and where it is reached."""
-    wins, cheap, cheap_by_skill = {}, {}, {}
+    """What was aimed at, and where it is reached; how much a policy can save at all, by the cheapest version."""
+    wins, cheap, cheap_by_skill, least = {}, {}, {}, {}
     for result in results:
         name = result["task"]
-        answering = {
-            n: x for n, x in result["lines"].items() if "refused" not in x and not x["single"] and n != "oracle"
-        }
+        told = {n: x for n, x in result["lines"].items() if "refused" not in x and n != "oracle"}
+        answering = {n: x for n, x in told.items() if not x["single"]}
         wins[name] = [n for n, x in answering.items() if x["gain_interval"][0] > 0]
         half = {n: x for n, x in answering.items() if n.startswith(("cascade", "learned")) and x["cost"] <= 0.5}
         cheap[name] = [n for n, x in half.items() if x["utility"] >= 0.99]
         cheap_by_skill[name] = [n for n, x in half.items() if (x["skill"] or 0) >= 0.99]
-    print("\n* best single version on the held-out part; + shown to be better than it, - shown to be worse")
+        least[name] = min(x["cost"] for x in told.values() if x["single"])
+    print(f"\n{_requests(results[0]['batch'])}")
     for title, found in (
         ("a policy beats the best single version, shown by the interval (aim: 3)", wins),
         ("cascade or learned keeps 99 % of its utility P at half its cost or less (aim: 3)", cheap),
@@ -216,6 +230,12 @@ def aims(results: list[dict[str, Any]]) -> None:
         reached = {name: names for name, names in found.items() if names}
         told = "; ".join(f"{name}: {', '.join(names)}" for name, names in reached.items()) or "none"
         print(f"{title}: {len(reached)} of {len(results)} tasks. {told}")
+    never = [f"{name} ({cost:.2f})" for name, cost in least.items() if cost > 0.5]
+    print(f"tasks where no version costs half of the best one, so that nothing can: {', '.join(never) or 'none'}")
+
+
+def _requests(batch: int) -> str:
+    return "requests of one row" if batch == 1 else f"requests of {CHUNK} rows"
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -282,15 +302,19 @@ def main() -> None:
         here = Path.cwd()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                results.append(run(name, Path(folder)))
+                found = run(name, Path(folder))
             finally:
                 os.chdir(here)
-        show(results[-1])
+        results += found
+        for result in found:
+            show(result)
         if kept is not None:
             kept.write_text(json.dumps(results))
-    aims(results)
+    print("\n* best single version on the held-out part; + shown to be better than it, - shown to be worse")
+    for batch in BATCHES:
+        aims([result for result in results if result["batch"] == batch])
     if picture is not None:
-        draw(results, picture)
+        draw([result for result in results if result["batch"] == 1], picture)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def test_every_policy_it_names_exists() -> None:
 def test_its_plans_are_ones() -> None:
     blocks = re.findall(r"\n\n((?:    .*\n)+)", TEXT)
     specs = [parse_spec({"model": "m", **yaml.safe_load(textwrap.dedent(block))}) for block in blocks]
-    assert [spec.policy.kind for spec in specs] == ["rules", "lints"]
+    assert [spec.policy.kind for spec in specs] == ["rules", "lints", "weighted"]
+    assert specs[2].around.degrade is not None
     assert len(specs[0].policy.params["rules"]) == 3
     for spec in specs:
         plugins().load("policy", spec.policy.kind).Params.model_validate(spec.policy.params)
