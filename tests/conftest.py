@@ -16,6 +16,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's affair: a busy one must not fail a test.
+settings.register_profile("lepton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lepton")
 
 # Before anything imports MLflow or Evidently, in this process and in those that tests start.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
