@@ -50,10 +50,14 @@ class ApiServer:
         """Unknown fields are refused, as by servers since 1.25 that are asked to; else they are dropped."""
         self.unseen: set[str] = set()
         """Kinds that nobody may read."""
+        self.watchable = True
         self.installed, self.ready, self.url = True, 0.2, "http://line.ml.example.com"
         self.denied: str | None = None
         self.cut, self.gone = 0, 0
         """So many watches are broken off, or told that their version is too old."""
+        self.away: list[int] = []
+        """What the next requests after a watch that was broken off are answered with: the server starts anew."""
+        self.starting: list[int] = []
         self.requests: list[tuple[str, str, str]] = []
         self.log: list[tuple[int, str, Key, dict[str, Any]]] = []
         self.changed = threading.Condition(threading.RLock())

@@ -91,6 +91,18 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
     assert condition()
 
 
+def test_a_wait_outlives_an_api_server_that_starts_anew(deployer: Any, api_server: Any, deployment: Path) -> None:
+    """At first it knows nobody's rights (403), then it says that it is starting (503)."""
+    api_server.ready, api_server.cut, api_server.away = 1.5, 1, [403, 503]
+    assert deployer.create("line", lambda: deployment, OPTIONS)["ready"]
+    assert (api_server.cut, api_server.starting) == (0, [])
+
+
+def test_who_may_read_and_not_watch_waits_as_well(deployer: Any, api_server: Any, deployment: Path) -> None:
+    api_server.watchable, api_server.ready = False, 1.0
+    assert deployer.create("line", lambda: deployment, OPTIONS)["ready"]
+
+
 def test_delete_waits_until_it_is_gone(deployer: Any, api_server: Any, deployment: Path) -> None:
     deployer.create("line", lambda: deployment, OPTIONS)
     deployer.delete("line", {})

@@ -51,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.requests.append((self.command, parts.path, self.headers.get("content-type") or ""))
         try:
             asked, known = self._asked(parts.path)
+            if self.api.starting:
+                raise self.module.Refusal(self.api.starting.pop(0), "", "server is starting")
             watching = query.get("watch") in ("true", "True", "1")
             selected = query.get("fieldSelector", "").removeprefix("metadata.name=")
             self._authorise(asked._replace(name=asked.name or selected), watching)
@@ -103,7 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("authorization") != f"Bearer {self.module.TOKEN}":
             raise self.module.Refusal(401, "Unauthorized", "Unauthorized")
         other = self.headers.get("impersonate-user")
-        if other is None and asked.namespace not in self.api.forbidden and asked.plural not in self.api.unseen:
+        locked = asked.namespace in self.api.forbidden or (watching and not self.api.watchable)
+        if other is None and not locked and asked.plural not in self.api.unseen:
             return
         verb = {"PATCH": "patch", "DELETE": "delete"}.get(self.command, "get")
         if verb == "get" and (watching or not asked.name):
@@ -133,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.api.cut:
                 self.api.cut -= 1
+                self.api.starting = list(self.api.away)
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
