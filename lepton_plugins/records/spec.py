@@ -410,8 +410,8 @@ class PlanSpec(SpecRecord):
     resources: ResourceSpec = ResourceSpec()
     solver: SolverSpec = SolverSpec()
     topology: Literal["embedded", "distributed"] = "embedded"
-    """embedded: all versions in one process. distributed: one service a version, one router, in what `lepton generate`
-    renders; `lepton serve` and `lepton predict` answer in one process all the same."""
+    """embedded: all versions in one process. distributed: one service a version, one router, in what the targets kserve
+    and bentoml render; `lepton serve`, `lepton predict` and the target mlflow answer in one process all the same."""
     per: Literal["row", "request"] = "row"
     """What is decided on: each row of a request, or the request as a whole."""
 
