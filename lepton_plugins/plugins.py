@@ -239,5 +239,6 @@ def plugins() -> Plugins:
 def validation_lines(error: ValidationError) -> str:
     """pydantic's findings as `place: what` joined by '; ', for a plugin's own parameters."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}" for item in error.errors()
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
     )
