@@ -30,6 +30,7 @@ class Degrader:
     """Stands before an `Answerer`. What a policy chose stays chosen; another arm serves, for the cause `degraded`.
 
     `loads` are the arms', in their order. `objective` is the plan's p99 in seconds, `clock` that of every `since`.
+    Of the `threads` that calls run in, where they are counted, a quarter stays for the cheaper arm.
     Calls of `MOST` rows or more aren't answered together with others: for them only limits of calls count.
     """
 
@@ -41,6 +42,7 @@ class Degrader:
         spec: Degrade,
         objective: float | None,
         counters: Counters,
+        threads: int | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         assert spec.to is not None  # A plan says which.
@@ -55,6 +57,9 @@ class Degrader:
         ]
         self._counters = counters
         self._clock = clock
+        self._room = threads * 3 // 4 if threads is not None else None
+        self._dear = 0
+        """Calls in other arms than the cheaper one."""
         self._lock = Lock()
 
     def one(self, arm: int, columns: Columns, since: float | None) -> tuple[NDArray[Any], int, str | None]:
@@ -119,6 +124,8 @@ class Degrader:
         with self._lock:
             load = self._gates[arm].load
             load.calls -= 1
+            if rows and arm != self.to:
+                self._dear -= 1
             if rows < MOST:
                 load.rows -= rows
 
@@ -126,7 +133,13 @@ class Degrader:
         counted = rows if waits and rows < MOST else 0
         gate = self._gates[arm]
         load = gate.load
-        admitted = arm == self.to or gate.admits(counted, waited, now, here=here)
+        if arm == self.to:
+            admitted = True
+        elif waits and not here and self._room is not None and self._dear >= self._room:
+            admitted = gate.refuse(now)
+        else:
+            admitted = gate.admits(counted, waited, now, here=here)
+            self._dear += waits and admitted
         if not admitted:
             self._counters.degraded(self._versions[arm], rows)
             load = self._cheap

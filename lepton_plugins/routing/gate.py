@@ -39,7 +39,7 @@ class Gate:
         """
         load = self.load
         if self._most is not None and load.calls >= self._most:
-            return self._move(now)
+            return self.refuse(now)
         if self._enter is None or self._leave is None or not rows:
             return True
         if self.narrow and now - self.moved_at >= self._hold:
@@ -47,7 +47,7 @@ class Gate:
         expected = load.expects(waited, here=here)
         if expected is None:
             # Nobody knows yet how long it takes: some calls tell.
-            return load.calls < 2 * load.parallel or self._move(now, narrow=False)
+            return load.calls < 2 * load.parallel or self.refuse(now, narrow=False)
         free = load.rows == 0 or (not here and load.calls < load.parallel)
         if expected <= (self._leave if self.narrow and not free else self._enter):
             return True
@@ -58,13 +58,14 @@ class Gate:
         if load.rows == 0 and load.silent(now) and now - self._tried_at >= self._hold:
             self._tried_at = now  # An arm that is never asked would never be found fast again.
             return True
-        return self._move(now)
+        return self.refuse(now)
 
     def moves(self, now: float) -> bool:
         """Whether rows have gone elsewhere within the last `hold` seconds."""
         return now - self.moved_at < self._hold
 
-    def _move(self, now: float, *, narrow: bool = True) -> bool:
+    def refuse(self, now: float, *, narrow: bool = True) -> bool:
+        """A row goes elsewhere; False."""
         self.narrow = self.narrow or (narrow and self._enter is not None)
         self.moved_at = now
         return False

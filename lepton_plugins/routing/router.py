@@ -77,6 +77,7 @@ class Router:
         log_context: bool = True,
         state: StateStore | None = None,
         threads: int | None = None,
+        call_threads: int | None = None,
     ) -> None:
         plan = directory.plan
         self.plan: DeploymentPlan = plan
@@ -127,7 +128,9 @@ class Router:
         self._degrader: Degrader | None = None
         if degrade is not None:
             each = [loads[version] for version in self._versions]
-            self._degrader = Degrader(self._answerer, self._versions, each, degrade, objective, self.counters)
+            self._degrader = Degrader(
+                self._answerer, self._versions, each, degrade, objective, self.counters, call_threads
+            )
         shadows = [arm for arm in arms if arm.version in plan.around.shadow]
         self._waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
         #: Whether an arm may answer in parts.
@@ -154,6 +157,7 @@ class Router:
         models: ModelCache | None = None,
         memory: int | None = None,
         processes: int = 1,
+        call_threads: int | None = None,
     ) -> Router:
         """The router of a deployment directory; every digest is checked.
 
@@ -164,7 +168,7 @@ class Router:
         models, by default the process's own: a router that follows another one loads only the versions that differ.
         With `memory`, by default the plan's `resources.model_memory`, versions other than the default and the
         fallback are loaded when they are asked for, as many as have so many bytes of files; the longest unused go.
-        Their digests are checked then.
+        Their digests are checked then. `call_threads` is in how many threads a server calls this router.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
         """
         opened = DeploymentDirectory.open(directory)
@@ -188,6 +192,7 @@ class Router:
                 log_context=log_context,
                 state=state,
                 threads=threads,
+                call_threads=call_threads,
             )
         except BaseException:
             for arm in at_once:

@@ -193,6 +193,7 @@ class ServingApp(Starlette):
                 threads=settings.threads,
                 memory=settings.model_memory,
                 processes=settings.workers,
+                call_threads=settings.call_threads,
             )
         except BaseException:
             hold.release()

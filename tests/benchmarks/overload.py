@@ -206,11 +206,20 @@ class Generator:
                 parts[file] = b""
                 ended[busy.pop(file)] = (clock() - start, data)
                 free.append(file)
+        self._drain(set(busy), parts)
         count = len(self._requests)
         return [
             Outcome(at, ended[i][0] - at if i in ended else None, ended[i][1] if i in ended else b"", i % count)
             for i, at in enumerate(times)
         ]
+
+    def _drain(self, files: set[int], parts: dict[int, bytes]) -> None:
+        """Answers that come too late belong to no later run."""
+        while files:
+            for file, _ in self._poll.poll(30.0):
+                parts[file] += self._sockets[file].recv(65536)
+                if complete(parts[file]):
+                    files.discard(file)
 
     def saturate(self, seconds: float, connections: int) -> float:
         """Closed loop: requests a second with so many always on their way."""

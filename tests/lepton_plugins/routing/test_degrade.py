@@ -177,6 +177,20 @@ def test_of_streams_those_beyond_the_limit_move(make_router):
     assert all(gate.load.calls == gate.load.rows == 0 for gate in router._degrader._gates)
 
 
+def test_a_quarter_of_a_servers_threads_stays_for_the_cheaper_arm(build_directory, linear_files, tmp_path):
+    models = {version: linear_files[version] for version in ("1", "2", "3")}
+    around = {"degrade": {"to": "1", "concurrency": {"3": 99}}}
+    path = build_directory(tmp_path / "deployment", models, policy=all_to("2"), around=around)
+    with Router.load(path, call_threads=8) as router:
+        door = router._degrader
+        assert all(door.enters(arm, 1, None) for arm in (1, 2, 1, 2, 1, 1))
+        assert not door.enters(2, 1, None)
+        assert router.predict(columns(1)).decisions[0].fallback == "degraded"
+        assert door.enters(0, 1, None)
+        door.leaves(1, 1)
+        assert router.predict(columns(1)).decisions[0].fallback is None
+
+
 def test_shadows_wait_meanwhile(make_router):
     router = make_router(policy=all_to("2"), around={**LIMIT, "shadow": ["3"]})
     router.predict(columns(2))
