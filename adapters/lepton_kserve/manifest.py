@@ -17,6 +17,7 @@ from lepton_kserve.image import USER
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.rollout import CONTAINER, is_knative, workload_name
 from lepton_kserve.rules import MODE, STANDARD, STORAGE_URI
+from lepton_kserve.shape import misshapen, without_nulls
 from lepton_kserve.sources import folders, storage_uri
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.needs import Need
@@ -156,39 +157,18 @@ def _yours(manifest: Path | None) -> dict[str, Any]:
         version = content.get("apiVersion")
         raise InvalidInput(f"--from {manifest}: found apiVersion {version}, expected serving.kserve.io/v1beta1.")
     mine: dict[str, Any] = content
-    _check_shape(manifest, mine)
+    for place, there, expected in misshapen(mine):
+        raise InvalidInput(f"--from {manifest}: found {str(there)[:60]!r} as {place}, expected {expected}.")
     mine.pop("status", None)
-    metadata = mine.get("metadata") or {}
+    metadata = mine["metadata"] = without_nulls(mine.get("metadata") or {})
+    if isinstance(mine.get("spec"), dict):
+        mine["spec"] = {part: without_nulls(item) for part, item in mine["spec"].items()}
     for key in _SERVER_SIDE:
         metadata.pop(key, None)
     if kept := [item for item in metadata.pop("finalizers", None) or () if item != _FINALIZER]:
         metadata["finalizers"] = kept
     (metadata.get("annotations") or {}).pop(_LAST_APPLIED, None)
     return mine
-
-
-def _check_shape(manifest: Path, mine: dict[str, Any]) -> None:
-    """InvalidInput where a part that is read here isn't of the kind that it must be."""
-    spec = mine.get("spec")
-    predictor = spec.get("predictor") if isinstance(spec, dict) else None
-    parts: list[tuple[str, Any, type]] = [
-        ("metadata", mine.get("metadata"), dict),
-        ("spec", spec, dict),
-        ("spec.predictor", predictor, dict),
-    ]
-    if isinstance(mine.get("metadata"), dict):
-        parts.append(("metadata.annotations", mine["metadata"].get("annotations"), dict))
-    if isinstance(predictor, dict):
-        parts += [(f"spec.predictor.{kind}", predictor.get(kind), dict) for kind in (*STANDARD, "securityContext")]
-        for name in ("containers", "volumes"):
-            found = predictor.get(name)
-            parts.append((f"spec.predictor.{name}", found, list))
-            items = found if isinstance(found, list) else []
-            parts += [(f"spec.predictor.{name}[{index}]", item or 0, dict) for index, item in enumerate(items)]
-    for place, found, kind in parts:
-        if found is not None and not isinstance(found, kind):
-            expected = "a mapping" if kind is dict else "a list"
-            raise InvalidInput(f"--from {manifest}: found {str(found)[:60]!r} as {place}, expected {expected}.")
 
 
 def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +187,11 @@ def _replaced(predictor: dict[str, Any]) -> dict[str, Any]:
     for key in ("storageUris", "workerSpec"):  # The model's files, and its workers on further nodes.
         predictor.pop(key, None)
     if "env" in found:
-        found["env"] = [item for item in found["env"] if item.get("name") != STORAGE_URI]
+        found["env"] = [item for item in found["env"] or () if item.get("name") != STORAGE_URI]
+    if "volumeMounts" in found:  # Where its model was, the versions are.
+        found["volumeMounts"] = [
+            item for item in found["volumeMounts"] or () if not f"{item.get('mountPath')}/".startswith(f"{MODELS}/")
+        ]
     return {key: found[key] for key in _YOURS if found.get(key)}
 
 

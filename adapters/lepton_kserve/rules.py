@@ -199,7 +199,7 @@ def canaries_stand_beside_a_model(manifest: Manifest) -> Iterator[str]:
 
 
 def canaries_are_named(manifest: Manifest) -> Iterator[str]:
-    names = [str(canary["predictor"].get("name", "")) for canary in manifest["spec"].get("canary") or ()]
+    names = [str((canary.get("predictor") or {}).get("name", "")) for canary in manifest["spec"].get("canary") or ()]
     stable = str(_predictor(manifest).get("name", ""))
     if "" in names or len(set(names)) != len(names) or (stable and stable in names):
         yield f"spec.canary: found the names {names}, expected each once, none empty, none the stable one's"
@@ -214,7 +214,7 @@ def canaries_leave_traffic(manifest: Manifest) -> Iterator[str]:
 def canaries_do_not_scale(manifest: Manifest) -> Iterator[str]:
     least = _predictor(manifest).get("minReplicas", 1)
     for canary in manifest["spec"].get("canary") or ():
-        predictor = canary["predictor"]
+        predictor = canary.get("predictor") or {}
         for key in ("maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling"):
             if key in predictor:
                 yield f"spec.canary.predictor.{key}: found it, expected fixed replicas"

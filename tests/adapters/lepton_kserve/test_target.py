@@ -193,7 +193,9 @@ def test_knative_takes_no_security_context_of_a_pod(deployment: Path, tmp_path: 
 def test_a_lone_container_is_the_models(name: str | None, deployment: Path, tmp_path: Path, check: Any) -> None:
     """KServe gives it its own name; its STORAGE_URI is a storageUri, which may not stand beside storageUris."""
     env = [{"name": "STORAGE_URI", "value": "s3://bucket/old"}, {"name": "LEVEL", "value": "3"}]
-    container = {"image": "mine:1", "args": ["--x"], "env": env} | ({"name": name} if name else {})
+    mounts = [{"name": "model", "mountPath": "/mnt/models"}, {"name": "data", "mountPath": "/data"}]
+    container: dict[str, Any] = {"image": "mine:1", "args": ["--x"], "env": env, "volumeMounts": mounts}
+    container |= {"name": name} if name else {}
     head = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "mine"}}
     mine = {**head, "spec": {"predictor": {"name": "stable", "containers": [container]}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
@@ -206,6 +208,7 @@ def test_a_lone_container_is_the_models(name: str | None, deployment: Path, tmp_
         "kserve-container",
         ["LEPTON_TOKEN", "LEVEL"],
     )
+    assert [mount["mountPath"] for mount in found["volumeMounts"]][-2:] == ["/tmp", "/data"]
     hosts = [value for flag, value in zip(found["args"], found["args"][1:], strict=False) if flag == "--allowed-host"]
     assert hosts[0] == "mine-stable-predictor", "a predictor with a name has it in its Service's"
     assert hosts[-2:] == ["mine-stable-predictor.ml.svc.cluster.local", "mine.ml.example.com"]
@@ -274,6 +277,22 @@ def test_whatever_is_yours_stays(
             "as spec.predictor.containers, expected a list",
         ),
         (f"{{{V1BETA1}, spec: {{predictor: {{volumes: [x]}}}}}}", r"as spec.predictor.volumes\[0\], expected a map"),
+        (
+            f"{{{V1BETA1}, spec: {{predictor: {{model: {{env: oops}}}}}}}}",
+            "'oops' as spec.predictor.model.env, expected a list",
+        ),
+        (
+            f"{{{V1BETA1}, spec: {{predictor: {{containers: [{{volumeMounts: [x]}}]}}}}}}",
+            r"'x' as spec.predictor.containers\[0\].volumeMounts\[0\], expected a mapping",
+        ),
+        (
+            f"{{{V1BETA1}, spec: {{transformer: {{minReplicas: two}}}}}}",
+            "'two' as spec.transformer.minReplicas, expected a whole number",
+        ),
+        (
+            f"{{{V1BETA1}, metadata: {{name: 3}}}}",
+            "'3' as metadata.name, expected text",
+        ),
         ("{apiVersion: serving.kserve.io/v1alpha2, kind: InferenceService}", "apiVersion serving.kserve.io/v1alpha2"),
     ],
 )
