@@ -253,7 +253,8 @@ class Answerer:
                 self._counters.add(fallback=rows)
                 return other, second.values
             tried.append(second)
-        if all(isinstance(failed.error, OutputInvalid) for failed in (part, *tried)):
+        # Where the first one failed, the answers of those that take over tell whether a null is the reason.
+        if all(isinstance(failed.error, OutputInvalid) for failed in tried or (part,)):
             broken = tried[-1].broken if tried else None
             null = first_null(columns, rows, broken)
             if null is not None:

@@ -106,6 +106,22 @@ def test_the_null_input_is_named_and_its_row_where_nobody_has_an_answer(by_carri
     assert str(raised.value).startswith(said)
 
 
+@pytest.mark.parametrize("others", [0, 4])
+def test_a_null_that_the_fallback_has_no_answer_for_is_the_requests_fault(
+    make_router, linear_files, weighted_policy, others
+):
+    """Also where the version that was chosen doesn't give NaN for it but fails, as scikit-learn's do."""
+    models = {"1": linear_files["1"], "2": linear_files["fails"]}
+    router = make_router(models=models, policy=weighted_policy({"2": 1.0}))
+    rows = np.vstack([np.abs(rows_of(others)).reshape(-1, 3), [-1.0, np.nan, 0.0]]).astype(np.float32)
+    with pytest.raises(OutputInvalid) as raised:
+        router.predict(columns(rows))
+    assert str(raised.value).startswith("Input 'x1' is null in row ")
+    assert "version 2 and the fallback 1 gave no finite answer" in str(raised.value)
+    with pytest.raises(OutputInvalid, match=f"null in row {others};"):
+        router.predict(columns(rows), version="1")
+
+
 @pytest.mark.parametrize("kind", ["frame", "dict", "lists", "nullable"])
 def test_data_comes_as_frame_dict_or_lists(by_carrier, positive, kind):
     rows = rows_of(5)
