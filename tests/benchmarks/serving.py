@@ -65,14 +65,16 @@ class Client:
         host, port = url.removeprefix("http://").split(":")
         head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n{headers}"
         self._request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
-        self._sockets = []
-        for _ in range(connections):
-            connection = socket.create_connection((host, int(port)))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.append(connection)
+        self._address, self._connections = (host, int(port)), connections
+        self._sockets: list[socket.socket] = []
 
     def run(self, seconds: float) -> tuple[float, list[float]]:
         """Requests a second, and each request's latency in seconds."""
+        self.close()  # Between turns servers end connections that nobody uses.
+        for _ in range(self._connections):
+            connection = socket.create_connection(self._address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets.append(connection)
         by_file = {connection.fileno(): connection for connection in self._sockets}
         sent = dict.fromkeys(by_file, 0.0)
         pending = dict.fromkeys(by_file, b"")
@@ -88,7 +90,10 @@ class Client:
         while True:
             for number, _ in poll.poll():
                 connection = by_file[number]
-                data = pending[number] + connection.recv(65536)
+                received = connection.recv(65536)
+                if not received:
+                    raise RuntimeError(f"{self._address} closed the connection")
+                data = pending[number] + received
                 if not complete(data):
                     pending[number] = data
                     continue
@@ -107,8 +112,8 @@ class Client:
                 connection.sendall(self._request)
 
     def close(self) -> None:
-        for connection in self._sockets:
-            connection.close()
+        while self._sockets:
+            self._sockets.pop().close()
 
 
 def complete(data: bytes) -> bool:
