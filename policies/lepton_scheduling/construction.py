@@ -21,7 +21,7 @@ from lepton_scheduling import sizing
 from lepton_scheduling.outcome import objective_of, worth_of
 from lepton_scheduling.program import Program
 from lepton_scheduling.sharing import best_shares
-from lepton_scheduling.subset import best_among
+from lepton_scheduling.subset import among, best_among
 
 Runs = NDArray[np.bool_]
 #: Beside one version's own use of what is limited: two that use nothing are told apart by their value.
@@ -208,7 +208,7 @@ class Construction:
             exact = best_among(problem, runs, _SECONDS)
             return None if exact is None else self.ranked(exact.runs, exact.shares, exact.placement)
         for fill in _FILLS:
-            shares = self._shares(runs, (self.cores or 0.0) * fill)
+            shares = self._spread(runs, fill) if problem.survive else self._shares(runs, (self.cores or 0.0) * fill)
             if shares is None:
                 break
             running = runs
@@ -225,6 +225,18 @@ class Construction:
             if not problem.price and not problem.move:
                 break
         return best
+
+    def _spread(self, runs: Runs, fill: float) -> FloatArray | None:
+        """Shares where a version has one replica a node at most: of the relaxed program on part of each node."""
+        kept = np.flatnonzero(runs)
+        smaller = among(self.problem, kept)
+        program = Program(smaller, fill=np.full(len(smaller.pools), min(fill, 1.0)))
+        found = program.solve(program.mixture(), self.limits, relaxed=True)
+        if found.x is None:
+            return None
+        shares = np.zeros(self.value.shape)
+        shares[:, kept] = program.shares(found.x)
+        return shares
 
     def _forced(self, runs: Runs) -> Allocated | None:
         """The best shares that give each version its minimum: a linear program."""

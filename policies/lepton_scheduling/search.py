@@ -153,7 +153,9 @@ class Search:
         return max(found, self._of(better), key=lambda item: item.rank) if better is not None else found
 
     def cover(self) -> Runs:
-        """Few versions that can answer everything within the limits. Infeasible where a proof says none can."""
+        """Versions that answer everything within the limits: the best answer's, else few. Infeasible by a proof only."""
+        if self._cover is None and self.best is not None:
+            self._cover = self.best.runs
         if self._cover is None:
             program = self.build.program
             columns = -program.use("versions")

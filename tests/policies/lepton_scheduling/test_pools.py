@@ -176,3 +176,35 @@ def test_a_version_too_large_for_every_node_is_said_so(new_pooled):
     )
     with pytest.raises(Infeasible, match="version 2, which must run, fits on no node"):
         MilpSolver().solve(problem)
+
+
+@pytest.mark.parametrize("name", ["greedy", "genetic", "swarm"])
+def test_heuristics_keep_what_survives_a_node_where_it_is_tight(name, new_problem):
+    rng = np.random.default_rng(7)
+    skill = rng.random(24)
+    cpu = 0.002 + 0.01 * skill
+    problem = new_problem(
+        7,
+        24,
+        3,
+        utility=np.clip(0.4 + 0.3 * skill + rng.normal(0, 0.03, (3, 24)), 0, 1),
+        weights=np.ones(24),
+        cpu=cpu,
+        gpu=np.zeros(24),
+        memory=rng.uniform(2e8, 3e9, 24),
+        budget=Budget(),
+        load=4000.0,
+        required=np.zeros(24, dtype=bool),
+        pools=[NodePool("small", 4, (4.0, 16e9, 0.0, 0.0)), NodePool("large", 3, (8.0, 32e9, 0.0, 0.0))],
+        rate=np.outer(1 / cpu, [1.0, 1.2]),
+        cores=np.ones(24),
+        survive=True,
+        gap=0.001,
+        time_limit=3.0,
+    )
+    exact, found = solver("milp").solve(problem), solver(name).solve(problem)
+    assert keeps(problem, found.shares, found.runs, found.placement, tolerance=2e-6)
+    assert found.objective <= exact.bound + 1e-9
+    assert found.bound >= exact.objective - 1e-6
+    assert found.objective >= 0.85 * exact.objective
+    assert exact.gap < 0.03
