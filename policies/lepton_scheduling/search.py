@@ -153,7 +153,7 @@ class Search:
         return max(found, self._of(better), key=lambda item: item.rank) if better is not None else found
 
     def cover(self) -> Runs:
-        """Versions that answer everything within the limits: the best answer's, else few. Infeasible by a proof only."""
+        """Versions that answer everything within the limits: the best answer's, else few. Infeasible where none can."""
         if self._cover is None and self.best is not None:
             self._cover = self.best.runs
         if self._cover is None:
