@@ -24,11 +24,12 @@ $(VENV)/.test: pyproject.toml constraints.txt
 quickstart: $(VENV)/.quickstart
 	@$(BIN)/lepton quickstart
 
+# Three processes on two cores: tests wait for servers much of the time.
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long"
 
 test-all: $(VENV)/.test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .
