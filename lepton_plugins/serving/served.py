@@ -113,6 +113,8 @@ class Served:
 
     def predict_together(self, asked: Sequence[Asked]) -> list[Reply | Exception]:
         """Route requests that came at the same time, each as `predict` does; those of one row each in one batch."""
+        if len(asked) == 1:
+            return [self._by_itself(asked[0])]
         replies: dict[int, Reply | Exception] = {}
         alike: dict[tuple[object, ...], list[int]] = {}
         for number, one in enumerate(asked):
@@ -124,13 +126,13 @@ class Served:
             if len(numbers) > 1 and self.router.merges:
                 merged = self._merged([asked[number] for number in numbers], bool(keyed))
                 replies.update(zip(numbers, merged, strict=False))
-        for number, one in enumerate(asked):
-            if number not in replies:
-                try:
-                    replies[number] = self.predict(one.call, one.columns, one.rows)
-                except Exception as error:
-                    replies[number] = error
-        return [replies[number] for number in range(len(asked))]
+        return [replies[number] if number in replies else self._by_itself(one) for number, one in enumerate(asked)]
+
+    def _by_itself(self, asked: Asked) -> Reply | Exception:
+        try:
+            return self.predict(asked.call, asked.columns, asked.rows)
+        except Exception as error:
+            return error
 
     def _merged(self, asked: Sequence[Asked], keyed: bool) -> Sequence[Reply]:
         """Nothing where one of them is in the way of the others: then each is asked by itself."""
