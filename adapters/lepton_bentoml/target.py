@@ -91,7 +91,8 @@ class BentomlTarget:
         found = embedding(  # BentoML builds one image for all services of a bento.
             opened,
             also=("bentoml", "cloudevents", "files"),
-            needs=_SERVER,
+            # Where only these requirements are installed `bentoml build` would fetch uv over the network.
+            needs=(*_SERVER, "uv") if find_spec("uv") is not None else _SERVER,
             extra=[line.strip() for line in options.requirements.split(",") if line.strip()],
             lepton_requirement=options.lepton_requirement,
         )

@@ -441,7 +441,17 @@ def test_the_dockerfile_that_the_build_writes(bento: Bento) -> None:
     assert "://" not in instructions
     pinned = (bento.folder / "env" / "python" / "requirements.txt").read_text().splitlines()
     packages = {line.partition("==")[0] for line in pinned}
-    assert packages >= {"bentoml", "onnxruntime", "numpy", "pandas", "starlette", "mlflow", "scikit-learn", "skops"}
+    assert packages >= {
+        "bentoml",
+        "onnxruntime",
+        "numpy",
+        "pandas",
+        "starlette",
+        "mlflow",
+        "scikit-learn",
+        "skops",
+        "uv",
+    }
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in pinned)
     assert (bento.folder / "src" / "packages" / "lepton_plugins").is_dir()
 
