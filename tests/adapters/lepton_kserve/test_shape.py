@@ -50,7 +50,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 @example(place=("spec", "predictor", "minReplicas"), there=None)
 @example(place=("spec", "predictor", "containers", 0, "env"), there="text")
 @example(place=("spec", "canary", 0, "predictor"), there=None)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_is_rendered_or_told(place: tuple[Any, ...], there: Any, deployment: Path, tmp_path: Path) -> None:
     mine = copy.deepcopy(MINE)
     if place[:2] != ("spec", "canary"):

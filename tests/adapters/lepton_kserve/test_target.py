@@ -236,7 +236,7 @@ _MINE = st.fixed_dictionaries(
 
 
 @given(labels=_LABELS, annotations=_LABELS, mine=_MINE, transformer=st.none() | _LABELS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_yours_stays(
     labels: Any, annotations: Any, mine: Any, transformer: Any, deployment: Path, tmp_path: Path
 ) -> None:

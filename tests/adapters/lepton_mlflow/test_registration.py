@@ -324,7 +324,7 @@ def test_what_joblib_wrote_is_taken_however_it_is_compressed(tmp_path, model_fol
     assert lay_out(tmp_path / "model.joblib", None).framework == "sklearn"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_look_at_a_file_fail(content):
     with tempfile.TemporaryDirectory() as folder:

@@ -273,7 +273,7 @@ def test_what_is_not_onnx_is_one_clear_error(tmp_path, content):
         BACKEND.inspect(file)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_never_worse(data, damaged):
     file, content = damaged

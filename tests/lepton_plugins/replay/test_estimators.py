@@ -122,7 +122,7 @@ def test_the_logging_policy_earns_what_was_earned():
 
 
 @given(shift=st.floats(-50, 50), seed=st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_reward_that_is_counted_from_elsewhere_moves_the_estimate_by_as_much(shift, seed):
     rewards, chosen, weights, target, features, unit, _ = simulated(seed, 200)
     for estimator in (

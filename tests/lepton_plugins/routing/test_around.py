@@ -35,7 +35,7 @@ def failing_routers(
         router.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 2), signs=st.lists(st.booleans(), min_size=1, max_size=30), seed=st.integers(0, 10**6))
 def test_no_request_is_lost(failing_routers: Any, positive: Any, which: int, signs: list[bool], seed: int) -> None:
     """Whichever rows fail in whichever version: every row has the answer of the version that is said to have served."""

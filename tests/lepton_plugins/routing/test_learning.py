@@ -258,7 +258,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EVENTS, st.lists(st.sampled_from(["ok", "away", "lose"]), max_size=40))
 def test_two_replicas_end_with_the_sums_of_one(events: list[Any], weather: list[str]) -> None:
     """Whatever order they exchange in, and however often the store is away or its answer lost."""
@@ -299,7 +299,7 @@ def test_while_the_store_is_away_decisions_follow_what_is_learned_here() -> None
     assert store._sums["m"]["2"].values[0] == 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=1, max_size=8), st.randoms())
 def test_merging_is_order_free_across_eras(parts: list[tuple[int, float]], shuffler: Any) -> None:
     def total(order: list[tuple[int, float]]) -> Sums:

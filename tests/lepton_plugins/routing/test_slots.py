@@ -53,7 +53,7 @@ KEYS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(KEYS, min_size=1, max_size=30))
 def test_a_batch_gives_what_rows_give_one_by_one(keys):
     slots = Slots(SALT)

@@ -86,7 +86,6 @@ def check(response: httpx.Response) -> None:
 def fuzz(examples: int) -> Any:
     return settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

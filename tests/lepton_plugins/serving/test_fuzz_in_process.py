@@ -129,9 +129,7 @@ PATHS = sorted({route.path.replace("{model}", "flights").replace("{version}", "2
 POSTS = sorted({r.path.replace("{model}", "flights").replace("{version}", "2") for r in ROUTES if r.method == "POST"})
 
 
-@settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+@settings(max_examples=300, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(content=st.lists(bodies, min_size=8, max_size=8), headers=header_sets, odd=odd_paths)
 def test_every_route_with_anything(asked, content, headers, odd):
     requests = [
@@ -149,7 +147,7 @@ def test_they_were_twenty_thousand_and_it_still_answers(asked):
     assert asked.codes[503] == 0
 
 
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@settings(max_examples=150, database=None, derandomize=True)
 @given(
     cut=st.integers(0, 160),
     junk=st.binary(max_size=12),

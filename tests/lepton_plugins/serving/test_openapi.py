@@ -37,7 +37,7 @@ def test_answers_are_as_documented(server):
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def holds(case):
             response = case.call()

@@ -121,7 +121,7 @@ def test_who_pays_where_is_found(kind: type[Bandit], params: Mapping[str, Any]) 
 
 
 @pytest.mark.parametrize(("kind", "params"), ALL)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_state_gives_propensities_and_rows_agree_with_batches(
     kind: type[Bandit], params: Mapping[str, Any], data: st.DataObject
@@ -158,7 +158,7 @@ def test_any_state_gives_propensities_and_rows_agree_with_batches(
 
 
 @pytest.mark.parametrize(("kind", "params"), ALL)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.sampled_from([0.0, 0.25, 1.0])), max_size=12))
 def test_sums_add_up_in_any_order(kind: type[Bandit], params: Mapping[str, Any], events: list[Any]) -> None:
     def of(some: Sequence[Any]) -> Bandit:

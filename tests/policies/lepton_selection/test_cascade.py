@@ -71,7 +71,7 @@ def test_confidence_is_calibrated():
 
 
 @given(st.integers(0, 10_000), st.integers(2, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_thresholds_are_those_of_trying_each(seed, stages):
     rng = np.random.default_rng(seed)
     rows, costs = 60, [1.0, 3.0, 9.0][:stages]
@@ -149,7 +149,7 @@ def test_where_no_cascade_costs_less_the_dear_version_answers_alone(params):
 
 
 @given(st.integers(0, 500), st.floats(0.8, 1.0), st.floats(0.0, 2.0), st.floats(0.5, 9.0))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_quality_never_costs_more_than_one_version_that_has_it(seed, quality, knowledge, cost):
     paired = evidence(400, seed, knowledge=(knowledge, 4.0), costs=(cost, 10.0))
     policy, _ = fitted(paired, quality=quality, stages=[1, 2])

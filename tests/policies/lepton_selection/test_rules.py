@@ -203,7 +203,7 @@ VALUES = st.fixed_dictionaries(
 NAMES = ["n", "m", "t", "s", "b", "header:x"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(SIMPLE, min_size=1, max_size=3), VALUES)
 def test_the_short_way_decides_as_cel_does(whens, values):
     """Whatever is decided without CEL, CEL decides too, by the first condition that holds."""

@@ -37,7 +37,7 @@ def test_counts_are_exact(shares):
 
 
 @given(st.lists(shares_of, min_size=2, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_the_slots_move_that_must(history):
     runs = assign(history[0])
     for shares in history[1:]:
