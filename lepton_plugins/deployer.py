@@ -99,7 +99,7 @@ def predict_over_v1(
 
 def seconds_of(text: str) -> float:
     """`-C timeout=…` in seconds."""
-    from lepton_plugins.records.spec import parse_seconds
+    from lepton_plugins.records.quantity import parse_seconds
 
     try:
         return float(str(parse_seconds(text)))

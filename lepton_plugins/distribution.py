@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from lepton_plugins.planning.pin import fixed_shares
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, ArmResources, DeploymentPlan
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec
+from lepton_plugins.records.spec import PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import MODELS, SERVICES, DeploymentDirectory, digest_hex, write_plan
 
 Fallback = Literal["service", "local"]

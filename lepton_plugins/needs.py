@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from lepton_plugins.records.plan import Arm, DeploymentPlan
-from lepton_plugins.records.spec import Pool
+from lepton_plugins.records.resources import Pool
 
 #: Seconds, about, that the data plane takes for a request beside the model, which was measured alone.
 _REQUEST = 0.0005

@@ -15,7 +15,7 @@ from lepton_bentoml.options import BentomlOptions
 from lepton_plugins.errors import ConfigKeyUnknown, InvalidInput, PathMissing
 from lepton_plugins.needs import Need
 from lepton_plugins.plugins import validation_lines
-from lepton_plugins.records.spec import parse_bytes, parse_cpu
+from lepton_plugins.records.quantity import parse_bytes, parse_cpu
 
 #: Where a configuration file has what is said of the services of single versions, by version.
 SERVICES = "services"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from lepton_plugins.records.quantity import Bytes, Cores, Seconds
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import Bytes, Cores, Seconds
 
 
 def _with_unit(value: object) -> object:

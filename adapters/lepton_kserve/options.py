@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from lepton_plugins.records.quantity import Bytes, Cores
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import Bytes, Cores
 
 
 class KserveOptions(Record):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lepton_plugins.planning.latency import Latency
 from lepton_plugins.planning.quantity import amount
 from lepton_plugins.records.report import EvaluationReport, Quantity
-from lepton_plugins.records.spec import Pool, ResourceSpec
+from lepton_plugins.records.resources import Pool, ResourceSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lepton_plugins.errors import CheaperArmUnknown
 from lepton_plugins.planning.candidates import Candidate, by_number
-from lepton_plugins.records.spec import Around
+from lepton_plugins.records.around import Around
 
 
 def with_cheaper_arm(around: Around, arms: Sequence[Candidate], work: Mapping[str, float]) -> tuple[Around, list[str]]:

@@ -20,7 +20,8 @@ from lepton_plugins.planning.solver import (
     Placement,
 )
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.records.spec import Budget, PlanSpec, Pool
+from lepton_plugins.records.resources import Budget, Pool
+from lepton_plugins.records.spec import PlanSpec
 
 Solve = Callable[[AllocationProblem], AllocationSolution]
 

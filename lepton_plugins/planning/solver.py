@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lepton_plugins.canonical import canonical_json, digest_bytes
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.records.spec import Around, PlanSpec
+from lepton_plugins.records.spec import PlanSpec
 
 
 class ArmResources(Record):

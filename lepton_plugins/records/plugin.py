@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from lepton_plugins.errors import PackageMissing, TargetBroken
+from lepton_plugins.records.quantity import Bytes
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import Bytes
 
 if TYPE_CHECKING:
     from lepton_plugins.gpu.accelerators import Accelerator

@@ -1,11 +1,13 @@
-"""The root of all records: frozen, strict about unknown keys."""
+"""The roots of all records: frozen, strict about unknown keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+
+from lepton_plugins.records.key_docs import describe_keys
 
 
 class Record(BaseModel):
@@ -13,6 +15,12 @@ class Record(BaseModel):
 
     # Built when first used: a server starts without most of them.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", defer_build=True)
+
+
+class SpecRecord(Record):
+    """A part of the plan file. Its keys' docstrings are the descriptions in `lepton schema plan`."""
+
+    model_config = ConfigDict(json_schema_extra=describe_keys)
 
 
 class Numbering:
@@ -34,3 +42,12 @@ VersionNumber = Annotated[
     BeforeValidator(_number_to_text),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}, mode="validation"),
 ]
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"found {list(values)}, expected each version once")
+    return values
+
+
+Versions = Annotated[tuple[VersionNumber, ...], AfterValidator(_unique)]

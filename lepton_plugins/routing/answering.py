@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import LeptonError, ModelFailed, NullUnanswered, OutputInvalid, RequestInvalid
-from lepton_plugins.records.spec import Breaker
+from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns, first_null

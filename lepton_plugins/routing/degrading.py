@@ -12,7 +12,7 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.records.spec import Degrade
+from lepton_plugins.records.around import Degrade
 from lepton_plugins.routing.answering import Answer, Answerer, ArmDegraded
 from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.counters import Counters

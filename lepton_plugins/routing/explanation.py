@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lepton_plugins.display import new_table, plain_text
+from lepton_plugins.records.around import Degrade
 from lepton_plugins.records.decision import Decision
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import Degrade
 from lepton_plugins.routing.counters import ShadowCount
 from lepton_plugins.routing.deciding import EXPLORE, HOLDOUT
 from lepton_plugins.routing.policy import Candidate

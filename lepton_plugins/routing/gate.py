@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lepton_plugins.records.spec import Degrade
+from lepton_plugins.records.around import Degrade
 from lepton_plugins.routing.arm_load import ArmLoad
 
 

@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from lepton_plugins.errors import InvalidInput, PathMissing
+from lepton_plugins.records.quantity import parse_bytes
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import parse_bytes
 
 
 class Limits(Record):

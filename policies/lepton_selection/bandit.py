@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, model_validator
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import PolicyUnfit, RewardInvalid
 from lepton_plugins.records.plan import PolicyDocument
+from lepton_plugins.records.quantity import Seconds
 from lepton_plugins.records.record import Record
-from lepton_plugins.records.spec import Seconds
 from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.policy import CompiledPolicy, Proposal, RowChoice
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import NoSolutionInTime
 from lepton_plugins.planning.solver import AllocationProblem, NodePool, keeps, replica_use
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 from lepton_scheduling.construction import Construction
 
 SOLVERS = ("milp", "highs", "greedy", "genetic", "swarm", "auto")

@@ -37,9 +37,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from lepton_plugins.canonical import digest_tree
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec
+from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.directory import write_plan
 
 PIXELS = 64

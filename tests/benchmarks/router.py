@@ -19,9 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lepton_files.jsonl import JsonLinesDecisionLog
 from lepton_plugins.canonical import digest_tree
+from lepton_plugins.records.around import Around, Degrade, Sticky
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
+from lepton_plugins.records.resources import ResourceSpec, Slo
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, Degrade, PlanSpec, ResourceSpec, Slo, Sticky
+from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 

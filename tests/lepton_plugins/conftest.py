@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lepton_plugins.canonical import digest_bytes, digest_tree
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, FileDigest, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, DecisionSpec, PlanSpec, PolicySpec
+from lepton_plugins.records.spec import DecisionSpec, PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router

@@ -8,7 +8,7 @@ import pytest
 
 from lepton_plugins.needs import need_of_all, need_of_one, need_of_router
 from lepton_plugins.records.plan import ArmResources, DeploymentPlan
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.testing import write_deployment
 
 POOL = {"nodes": 3, "cpu": 4, "memory": "8Gi"}

@@ -22,7 +22,7 @@ import yaml
 
 from lepton_plugins.errors import ConfigKeyUnknown, InvalidInput
 from lepton_plugins.generate import generate
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import write_deployment

@@ -13,7 +13,7 @@ from lepton_kserve.rules import findings
 from lepton_kserve.target import KserveTarget
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.routing.directory import DeploymentDirectory, write_plan
 from lepton_plugins.testing import write_deployment
 

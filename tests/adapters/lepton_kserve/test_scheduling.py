@@ -12,7 +12,7 @@ from lepton_kserve.options import KserveOptions
 from lepton_kserve.rules import RULES
 from lepton_plugins.needs import need_of_all
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.routing.directory import DeploymentDirectory
 
 POOL = {

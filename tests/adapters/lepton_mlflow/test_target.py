@@ -35,9 +35,9 @@ from lepton_plugins.errors import (
 )
 from lepton_plugins.generate import generate
 from lepton_plugins.plugins import plugins
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment

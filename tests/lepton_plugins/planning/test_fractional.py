@@ -18,7 +18,7 @@ from lepton_plugins.planning.plan import make_plan
 from lepton_plugins.planning.solver import AllocationProblem, keeps
 from lepton_plugins.planning.spec_file import parse_spec
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 
 
 def counted(seed: int, versions: int = 4, segments: int = 3) -> tuple[AllocationProblem, np.ndarray, np.ndarray]:

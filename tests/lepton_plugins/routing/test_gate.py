@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lepton_plugins.records.spec import Degrade
+from lepton_plugins.records.around import Degrade
 from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.gate import Gate
 

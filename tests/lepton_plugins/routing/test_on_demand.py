@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from lepton_plugins.records.plan import Arm
-from lepton_plugins.records.spec import ResourceSpec
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.model_cache import ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf

@@ -22,9 +22,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lepton_plugins.canonical import digest_tree
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
+from lepton_plugins.records.resources import ResourceSpec, Slo
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec, ResourceSpec, Slo
+from lepton_plugins.records.spec import PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 
 FEATURES = 4

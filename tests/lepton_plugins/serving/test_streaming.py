@@ -19,9 +19,10 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 
 from lepton_files.jsonl import LogFiles
 from lepton_plugins.canonical import digest_tree
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.records.spec import Around, PlanSpec, PolicySpec
+from lepton_plugins.records.spec import PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
 from lepton_remote.backend import describe

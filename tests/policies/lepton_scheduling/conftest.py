@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import linprog
 
 from lepton_plugins.planning.solver import AllocationProblem, NodePool, keeps, replica_use, used_by
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 from lepton_scheduling.outcome import chosen_worth
 
 

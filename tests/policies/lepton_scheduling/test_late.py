@@ -10,7 +10,7 @@ import pytest
 from lepton_plugins.errors import Infeasible
 from lepton_plugins.planning.solver import keeps, late_of
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 
 
 def hurried(new_problem, **changes):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lepton_plugins.errors import Infeasible
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 from lepton_scheduling.milp import MilpSolver
 from lepton_scheduling.outcome import worth_of
 

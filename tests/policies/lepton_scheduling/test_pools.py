@@ -10,7 +10,7 @@ import pytest
 from lepton_plugins.errors import Infeasible
 from lepton_plugins.planning.solver import NodePool, keeps
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 from lepton_scheduling.milp import MilpSolver
 from lepton_scheduling.packing import packed
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lepton_plugins.planning.solver import limits_of, required_of
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 from lepton_scheduling.engine import by_scipy
 from lepton_scheduling.exchange import Exchange
 from lepton_scheduling.milp import MilpSolver, _Exact

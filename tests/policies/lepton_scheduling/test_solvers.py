@@ -10,7 +10,7 @@ import pytest
 
 from lepton_plugins.errors import Infeasible, NoSolutionInTime
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.spec import Budget
+from lepton_plugins.records.resources import Budget
 
 SOLVERS = ("auto", "milp", "highs", "greedy", "genetic", "swarm")
 #: How far below the optimum each may be, on the average of the small problems.
