@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lepton_plugins.generate import Generated
     from lepton_plugins.planning.diff import PlanDiff
     from lepton_plugins.planning.gpu_advice import VersionAdvice
-    from lepton_plugins.planning.plan import PlannedDeployment
+    from lepton_plugins.planning.planned import PlannedDeployment
     from lepton_plugins.planning.what_if import Margin, Scenario
     from lepton_plugins.records.plan import Activation, DeploymentPlan, PlanRevision
     from lepton_plugins.records.report import EvaluationReport, Task

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lepton_plugins.errors import GainMissing, PolicyUnfit, RuleInvalid
-from lepton_plugins.planning.plan import _segments, make_plan
+from lepton_plugins.planning.plan import make_plan
+from lepton_plugins.planning.segments import segment_shares
 from lepton_plugins.planning.spec_file import parse_spec
 from lepton_plugins.records.report import BatchLatency
 from lepton_plugins.routing.policy import Choice
@@ -150,6 +151,6 @@ def test_vectors_of_their_own_are_shown_by_their_mean():
     choice = Choice(
         np.zeros(101, dtype=np.intp), cells, np.stack([parts, 1 - parts], axis=1), ["r"] * 101, [None] * 101
     )
-    (shown,) = _segments(choice, np.ones(101), ["1", "2"])
+    (shown,) = segment_shares(choice, np.ones(101), ["1", "2"])
     assert shown.shares == pytest.approx({"1": 0.5, "2": 0.5})
     assert (shown.rows, shown.reason) == (101, "r")
