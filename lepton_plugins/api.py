@@ -15,17 +15,15 @@ Every method raises LeptonError subclasses only, and tells the plugins what happ
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Literal
 
 from lepton_plugins.errors import LeptonError, PlanNotFound, RegistryUnreachable
+from lepton_plugins.events import failures_told, tell, tell_activated, tell_evaluated
 from lepton_plugins.listing import Listing
 from lepton_plugins.listings import activations_listing, models_listing, reports_listing, versions_listing
-from lepton_plugins.plugins import plugins
-from lepton_plugins.records.event import Event, EventKind
 from lepton_plugins.registry import ModelSummary, Registry, open_registry
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ class ModelRegistry:
         sklearn, tensorflow, mlflow …) is told from the files where it is left out. Metadata values are stored
         as text. Raises PathMissing, LabelTaken, RegistryReadOnly, InvalidInput.
         """
-        with _failures_told(model_name, "register"):
+        with failures_told(model_name, "register"):
             version = self.registry.register(
                 model_name,
                 Path(model_path),
@@ -89,7 +87,7 @@ class ModelRegistry:
                 label=model_version,
                 metadata={str(key): str(value) for key, value in (model_metadata or {}).items()},
             )
-        _tell("registered", model_name, version.version, label=version.label, framework=version.framework)
+        tell("registered", model_name, version.version, label=version.label, framework=version.framework)
         return version
 
     def list_models(self) -> Listing[ModelSummary]:
@@ -125,7 +123,7 @@ class ModelRegistry:
         """
         from lepton_plugins.evaluation.evaluate import evaluate
 
-        with _failures_told(model, "evaluate"):
+        with failures_told(model, "evaluate"):
             reports = evaluate(
                 self.registry,
                 model,
@@ -139,7 +137,7 @@ class ModelRegistry:
                 progress=progress,
             )
         for report in reports:
-            _tell_evaluated(report)
+            tell_evaluated(report)
         return reports_listing(reports)
 
     def take_over(
@@ -161,7 +159,7 @@ class ModelRegistry:
         """
         from lepton_plugins.evaluation.take_over import take_over
 
-        with _failures_told(model, "evaluate"):
+        with failures_told(model, "evaluate"):
             report = take_over(
                 self.registry,
                 model,
@@ -172,7 +170,7 @@ class ModelRegistry:
                 dataset_name=dataset_name,
                 force=force,
             )
-        _tell_evaluated(report)
+        tell_evaluated(report)
         return report
 
     def reports(self, model: str) -> Listing[EvaluationReport]:
@@ -217,12 +215,12 @@ class ModelRegistry:
         from lepton_plugins.planning.plan import make_plan
 
         read = self._spec(spec)
-        with _failures_told(read.model, "plan"):
+        with failures_told(read.model, "plan"):
             planned = make_plan(self.registry, read, trust=trust)
             if save:
                 revision = save_plan(self.registry, planned)
         if save:
-            _tell("planned", read.model, revision=revision.number, digest=revision.digest)
+            tell("planned", read.model, revision=revision.number, digest=revision.digest)
         return planned
 
     def margins(self, planned: PlannedDeployment, *, trust: Literal["pickle"] | None = None) -> tuple[Margin, ...]:
@@ -293,33 +291,33 @@ class ModelRegistry:
         """
         from lepton_plugins.planning.lifecycle import promote
 
-        with _failures_told(model, "promote"):
+        with failures_told(model, "promote"):
             activation = promote(self.registry, model, revision=_text(revision), why=why, force=force)
-        return _activated("promoted", activation)
+        return tell_activated("promoted", activation)
 
     def rollback(self, model: str, *, to: str | int | None = None, why: str = "") -> Activation:
         """Put the plan that was in force before (or the revision `to`) back in force. NothingToRollBack."""
         from lepton_plugins.planning.lifecycle import rollback
 
-        with _failures_told(model, "rollback"):
+        with failures_told(model, "rollback"):
             activation = rollback(self.registry, model, to=_text(to), why=why)
-        return _activated("rolled_back", activation)
+        return tell_activated("rolled_back", activation)
 
     def pin(self, model: str, version: str | int, *, why: str = "") -> Activation:
         """Send all traffic to one version until `unpin`, another pin, or a promotion."""
         from lepton_plugins.planning.lifecycle import pin
 
-        with _failures_told(model, "pin"):
+        with failures_told(model, "pin"):
             activation = pin(self.registry, model, str(version), why=why)
-        return _activated("promoted", activation)
+        return tell_activated("promoted", activation)
 
     def unpin(self, model: str, *, why: str = "") -> Activation:
         """Put the plan that the pin replaced back in force. NotPinned if there is no pin."""
         from lepton_plugins.planning.lifecycle import unpin
 
-        with _failures_told(model, "unpin"):
+        with failures_told(model, "unpin"):
             activation = unpin(self.registry, model, why=why)
-        return _activated("promoted", activation)
+        return tell_activated("promoted", activation)
 
     def history(self, model: str) -> Listing[Activation]:
         """The audit trail: every activation, oldest first."""
@@ -337,7 +335,7 @@ class ModelRegistry:
         from lepton_plugins.routing.directory import pull
 
         chosen = None if revision is None else self.revision(model, revision)
-        with _failures_told(model, "pull"):
+        with failures_told(model, "pull"):
             return pull(self.registry, model, Path(to), revision=chosen)
 
     def generate(
@@ -425,7 +423,7 @@ def generate(
     from lepton_plugins.generate import generate as render
 
     made = render(directory, target, to, options, registry=registry)
-    _tell("generated", made.model, target=target, files=len(made.files), **made.told)
+    tell("generated", made.model, target=target, files=len(made.files), **made.told)
     return made
 
 
@@ -437,37 +435,3 @@ def _remove(folder: str, process: int) -> None:
 
 def _text(revision: str | int | None) -> str | None:
     return None if revision is None else str(revision)
-
-
-def _tell(kind: EventKind, model: str, version: str | None = None, **detail: Any) -> None:
-    plugins().tell(Event(kind=kind, model=model, version=version, detail=detail))
-
-
-def _tell_evaluated(report: EvaluationReport) -> None:
-    if report.failure is not None:
-        _tell("failed", report.model, report.version, action="evaluate", **report.failure.model_dump())
-        return
-    metrics = {name: estimate.value for name, estimate in report.metrics.items()}
-    _tell("evaluated", report.model, report.version, run_id=report.run_id, metrics=metrics)
-
-
-def _activated(kind: EventKind, activation: Activation) -> Activation:
-    _tell(
-        kind,
-        activation.model,
-        revision=activation.to_number,
-        digest=activation.to_digest,
-        action=activation.action,
-        who=activation.who,
-        why=activation.why,
-    )
-    return activation
-
-
-@contextmanager
-def _failures_told(model: str, action: str) -> Iterator[None]:
-    try:
-        yield
-    except LeptonError as error:
-        _tell("failed", model, action=action, code=error.code, reason=str(error))
-        raise

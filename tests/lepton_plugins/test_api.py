@@ -47,7 +47,7 @@ class Listening:
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     listening, found = Listening(), Plugins()
     found.register(listening, "listening")
-    monkeypatch.setattr("lepton_plugins.api.plugins", lambda: found)
+    monkeypatch.setattr("lepton_plugins.events.plugins", lambda: found)
     return listening.heard
 
 
