@@ -45,6 +45,7 @@ from lepton_plugins.routing.opening import Models, load_policy
 from lepton_plugins.routing.policy import HEADER, SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
+from lepton_plugins.routing.routed import Routed
 from lepton_plugins.routing.shadow import Shadows
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
 from lepton_plugins.routing.streaming import Cancellation, Stream
@@ -248,7 +249,7 @@ class Router:
             request = REQUEST_IDS.new()
         forced = self._decider.forced(version, may_force) if version is not None else None
         if rows == 1 and forced is None and not self._consults:
-            return self._one(checked, keys, request, since)
+            return self._answered(self._routed(checked, keys, request), since)
         if forced is None:
             for name in self._read:
                 if name not in checked:
@@ -266,9 +267,46 @@ class Router:
         around = self.plan.around
         return not self._consults and self.plan.per == "row" and around.timeout is None
 
-    def _one(
-        self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str, since: float | None
-    ) -> Prediction:
+    def route(self, columns: Mapping[str, NDArray[Any]], *, keys: Sequence[Any] | None = None) -> Routed:
+        """Decide for one row and stop there: `answer` asks the model, for this row alone or for several at once.
+
+        Not where rows can't be answered together (`merges`).
+        """
+        return self._routed(self._checker.check(columns, 1), keys, REQUEST_IDS.new())
+
+    def answer(self, routed: Sequence[Routed]) -> Prediction:
+        """Answer rows of different callers, all of one `kind`, by one call of their arm; each fails for itself."""
+        if len(routed) == 1:
+            return self._answered(routed[0], None)
+        first = routed[0]
+        rows = len(routed)
+        columns = {name: np.concatenate([one.columns[name] for one in routed]) for name in first.columns}
+        arms = np.full(rows, first.choice.arm, dtype=np.intp)
+        if self._degrader is None:
+            answer = self._answerer.many(arms, columns, rows, apart=True)
+        else:
+            answer = self._degrader.many(arms, columns, rows, True, None)
+        held = sum(one.held for one in routed)
+        if held:
+            self.counters.add(holdout=held)
+        decided = Decided(
+            arms,
+            np.arange(rows),
+            np.array([one.choice.vector for one in routed], dtype=np.float64),
+            [one.choice.reason for one in routed],
+            [one.choice.segment for one in routed],
+            np.array([one.draw for one in routed], dtype=np.uint64),
+            None
+            if self._decider.sticky is None and not any(one.key for one in routed)
+            else [one.key for one in routed],
+        )
+        context = {name: np.concatenate([one.context[name] for one in routed]) for name in first.context}
+        shadowed = self._shadowed(columns, rows, answer.values)
+        block = self._block(first.request, decided, context, answer, False, shadowed)
+        self._keep(block, answer.values)
+        return Prediction(answer.values, block, self.classes)
+
+    def _routed(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Routed:
         decider = self._decider
         if keys is not None and len(keys) != 1:
             raise RequestInvalid(f"Found {len(keys)} keys", expected="one for each of the 1 rows")
@@ -284,25 +322,29 @@ class Router:
             logged_context[name] = column
             context[name] = plain(column[0])
         choice, held = decider.one(context, draw)
+        return Routed(columns, choice, draw, logged, logged_context, request, held)
+
+    def _answered(self, routed: Routed, since: float | None) -> Prediction:
+        decider, choice, columns = self._decider, routed.choice, routed.columns
         if self._degrader is None:
             values, served, cause = self._answerer.one(choice.arm, columns)
         else:
             values, served, cause = self._degrader.one(choice.arm, columns, since)
-        if held:
+        if routed.held:
             self.counters.add(holdout=1)
         shadowed = self._shadowed(columns, 1, values)
         block = DecisionBlock(
-            request,
+            routed.request,
             time(),
             self._digest,
             self._versions,
-            None if logged is None and decider.sticky is None else [logged],
-            logged_context,
+            None if routed.key is None and decider.sticky is None else [routed.key],
+            routed.context,
             self._indices[choice.arm],
             self._indices[served],
             _ONE_CELL,
             np.array([choice.vector], dtype=np.float64),
-            np.array([draw], dtype=np.uint64),
+            np.array([routed.draw], dtype=np.uint64),
             [choice.reason],
             [choice.segment],
             False,

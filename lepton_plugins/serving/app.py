@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -34,7 +34,7 @@ from lepton_plugins.routing.learning_state import open_state
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.backlog import Backlog
-from lepton_plugins.serving.call import Answer, Asked, Call
+from lepton_plugins.serving.call import Answer, Call
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
@@ -46,6 +46,7 @@ from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
 from lepton_plugins.serving.streaming import AskedStream, Streams
+from lepton_plugins.serving.turn import DirectRequest, Turn
 
 if TYPE_CHECKING:
     from lepton_plugins.serving.grpc_service import GrpcService
@@ -58,30 +59,6 @@ _ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
 _DRAIN_GRPC = 30.0
 
 Match = tuple[Route, dict[str, str]]
-
-
-class Connection(Protocol):
-    """Where a request came from."""
-
-    def deliver(self, answer: Answer) -> None: ...
-
-
-class ShortRequest(NamedTuple):
-    """A request that may be answered on the event loop, as far as its head says."""
-
-    route: Route
-    params: dict[str, str]
-    headers: dict[bytes, bytes]
-
-
-class Taken(NamedTuple):
-    """A request that waits for the end of the event loop's turn."""
-
-    connection: Connection
-    request: ShortRequest
-    kind: object
-    call: Call
-    since: float
 
 
 class ServingApp(Starlette):
@@ -105,11 +82,10 @@ class ServingApp(Starlette):
         self._lanes = Lanes(settings.call_threads, settings.limits.queued)
         self._streams = Streams(settings.call_threads, settings.limits.part_time)
         self._exact: dict[tuple[str, str], Match] = {}
-        self.short_urls: dict[bytes, Match] = {}
+        self.direct_urls: dict[bytes, Match] = {}
         """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
-        self._taken: list[Taken] = []
-        """Requests that are answered at the end of this turn of the event loop."""
         self._backlog = Backlog()
+        self.turn = Turn(self, self._lanes, self._backlog)
         self._closing: set[asyncio.Task[None]] = set()
 
     # --- life ------------------------------------------------------------------------------
@@ -226,7 +202,7 @@ class ServingApp(Starlette):
                 params = {"model": served.model} if "{model}" in route.path else {}
                 exact[route.method, route.path.replace("{model}", served.model)] = (route, params)
         self._exact = exact
-        self.short_urls = {
+        self.direct_urls = {
             path.encode(): match
             for (_, path), match in exact.items()
             if match[0].predicts
@@ -305,11 +281,11 @@ class ServingApp(Starlette):
                 call.since = self._backlog.since()
             return self._lanes.here(kind, route.run, served, call)
         call.since = perf_counter()
-        return await self._lanes.aside(kind, route.run, served, call)
+        return await self._lanes.aside([kind], route.run, served, call)
 
-    def short_request(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> ShortRequest | None:
-        """What is known from the head of a request for one of `short_urls`; None where it must go the long way."""
-        match = self.short_urls.get(url)
+    def direct_request(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> DirectRequest | None:
+        """What is known from the head of a request for one of `direct_urls`; None where it must go the long way."""
+        match = self.direct_urls.get(url)
         if match is None:
             return None
         known = dict(headers)
@@ -317,74 +293,7 @@ class ServingApp(Starlette):
             self._check_body(match[0], known)
         except RequestInvalid:
             return None
-        return ShortRequest(match[0], match[1], known)
-
-    def take(self, connection: Connection, request: ShortRequest, body: bytes) -> bool:
-        """Answer a whole request together with the others that are read in this turn of the event loop.
-
-        False where it is too long for the event loop.
-        """
-        limits = self.settings.limits
-        kind = (request.route.path, len(body).bit_length())
-        if (
-            self.served is None
-            or self.served.router.waits
-            or len(body) > limits.body
-            or not self._lanes.is_short(kind)
-            or self.serving.metrics.in_flight + len(self._taken) >= limits.in_flight
-        ):
-            return False
-        call = Call(request.params, request.headers, body)
-        self._taken.append(Taken(connection, request, kind, call, perf_counter()))
-        if len(self._taken) == 1:
-            asyncio.get_running_loop().call_soon(self.answer_taken)
-        if self.served.degrades:
-            call.since = self._backlog.since()  # The turn ends behind its answers.
-        return True
-
-    def answer_taken(self) -> None:
-        """Answer all that was taken, in its order."""
-        taken, self._taken = self._taken, []
-        if not taken:
-            return
-        served = self.served
-        if served is None:
-            for one in taken:
-                one.connection.deliver(error_answer(NotReady()))
-            return
-        start = perf_counter()
-        answers: list[Answer | None] = [None] * len(taken)
-        asked: list[Asked] = []
-        numbers: list[int] = []
-        for number, one in enumerate(taken):
-            try:
-                if b"x-lepton-version" in one.call.headers:
-                    self.check_forcing(served, one.call)
-                read = one.request.route.answer(served, one.call)
-            except Exception as error:
-                answers[number] = error_answer(error)
-                continue
-            if isinstance(read, Asked):
-                asked.append(read)
-                numbers.append(number)
-            else:
-                assert isinstance(read, Answer)  # None of the short requests streams.
-                answers[number] = read
-        replies = served.predict_together(asked)
-        for number, one_asked, reply in zip(numbers, asked, replies, strict=True):
-            try:
-                if isinstance(reply, Exception):
-                    raise reply
-                answers[number] = one_asked.answer(reply)
-            except Exception as error:
-                answers[number] = error_answer(error)
-        end = perf_counter()
-        for kind in {one.kind for one in taken}:  # Once: a batch that the machine interrupted is one bad sign.
-            self._lanes.took_here(kind, (end - start) / len(taken))
-        for one, answer in zip(taken, answers, strict=True):
-            assert answer is not None
-            self.serving.metrics.count_request(served.model, answer.status, end - one.since, answer.reply)
-            one.connection.deliver(answer)
+        return DirectRequest(match[0], match[1], known)
 
     async def respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
         """Answer a prediction that came another way than HTTP: the same checks, lanes and counts.
@@ -407,7 +316,7 @@ class ServingApp(Starlette):
                     call.since = self._backlog.since()
                 answer = self._lanes.here(kind, predict, served, call)
             else:
-                answer = await self._lanes.aside(kind, predict, served, call)
+                answer = await self._lanes.aside([kind], predict, served, call)
         except Exception as error:
             answer = error_answer(error)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, thread_time
 from typing import TypeVar
@@ -18,6 +18,8 @@ T = TypeVar("T")
 #: A kind whose calls take longer than this leaves the event loop; one below half of it may come back.
 #: Handing a call over costs about 0.1 ms.
 _SHORT = 0.002
+#: What each further request that is answered by the same call may add to that: about twice what a small model's costs.
+_FURTHER = 0.0001
 #: So many long calls in a row mean that the kind is long. Fewer may be those that the machine interrupted.
 _STREAK = 4
 #: So many calls a kind that was sent away stays in threads, twice as many each further time: one that waits
@@ -41,8 +43,8 @@ class Expectation:
         self.short = False
         self.stay = 0
 
-    def learn_here(self, wall: float) -> None:
-        if wall < _SHORT:
+    def learn_here(self, wall: float, requests: int) -> None:
+        if wall < _SHORT + (requests - 1) * _FURTHER:
             self.long = 0
             return
         self.long += 1
@@ -50,16 +52,17 @@ class Expectation:
             self.short, self.calls, self.long = False, 0, 0
             self.stay = min(max(2 * self.stay, _STAY), _LONGEST_STAY)
 
-    def learn_aside(self, busy: float) -> None:
+    def learn_aside(self, busy: float, requests: int) -> None:
         self.calls += 1
+        alone = max(0.0, busy - (requests - 1) * _FURTHER)
         # The first calls count alike: the very first may have imported or allocated something.
-        self.mean += (busy - self.mean) * max(0.05, 1 / self.calls)
+        self.mean += (alone - self.mean) * max(0.05, 1 / self.calls)
         self.short = self.mean < _SHORT / 2 and self.calls >= self.stay
 
 
 class Lanes:
-    """Runs calls of known kinds. A kind is new in a thread; at most `queued` calls wait for one, the next
-    raises Overloaded.
+    """Runs calls of known kinds, each for one request or several. A kind is new in a thread; at most `queued` requests
+    wait for one, the next raises Overloaded.
     """
 
     def __init__(self, threads: int, queued: int) -> None:
@@ -81,25 +84,28 @@ class Lanes:
         finally:
             self.took_here(kind, perf_counter() - start)
 
-    def took_here(self, kind: object, seconds: float) -> None:
-        """A call of this kind ran on the event loop by itself, or was its part of a batch."""
+    def took_here(self, kind: object, seconds: float, requests: int = 1) -> None:
+        """A call for so many requests, some of this kind, ran on the event loop."""
         expected = self._expected.get(kind)
         if expected is not None:
-            expected.learn_here(seconds)
+            expected.learn_here(seconds, requests)
 
-    async def aside(self, kind: object, function: Callable[[A, B], T], first: A, second: B) -> T:
-        """Run a call in a thread."""
-        if self._waiting >= self._capacity:
+    async def aside(
+        self, kinds: Collection[object], function: Callable[[A, B], T], first: A, second: B, requests: int = 1
+    ) -> T:
+        """Run a call for so many requests, of these kinds, in a thread."""
+        if self._waiting + requests > self._capacity:
             raise Overloaded(self._capacity)
-        self._waiting += 1
+        self._waiting += requests
         took: list[float] = []
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, _timed, function, first, second, took)
         finally:
-            self._waiting -= 1
+            self._waiting -= requests
             if took:
-                self._expected.setdefault(kind, Expectation()).learn_aside(took[0])
+                for kind in kinds:
+                    self._expected.setdefault(kind, Expectation()).learn_aside(took[0], requests)
 
     def forget(self) -> None:
         """Other models answer from now on."""

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds that it doesn't have, answers in one write, and a short way for short requests.
+"""uvicorn's HTTP protocol with bounds that it doesn't have, answers in one write, and a direct way for predictions.
 
-Bounds: the headers' size, and the time until a request is complete. The short way: a request for a
-prediction that has arrived whole is answered where it is read, without a task and ASGI's messages, which
-cost more than a small model does.
+Bounds: the headers' size, and the time until a request is complete. The direct way: a request for a
+prediction that has arrived whole is answered without a task and ASGI's messages, which cost more than a small
+model does, and together with others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from lepton_plugins.serving.call import JSON_HEADERS, Answer, encode_json
 from lepton_plugins.serving.failure import CLOSE, error_answer
 
 if TYPE_CHECKING:
-    from lepton_plugins.serving.app import ServingApp, ShortRequest
+    from lepton_plugins.serving.app import ServingApp
+    from lepton_plugins.serving.turn import DirectRequest
+
+
+#: Bytes that may come before an answer is there; then nothing more is read until it is.
+_AHEAD = 64 << 10
 
 
 class OneWriteCycle(RequestResponseCycle):
@@ -75,7 +80,7 @@ class KnownHead(NamedTuple):
 
     before: bytes
     after: bytes
-    request: ShortRequest
+    request: DirectRequest
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -86,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
     header_limit = 32 << 10
     time_limit = 30.0
     serving: ServingApp | None = None
-    """Who answers short requests at once."""
+    """Who answers predictions directly."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,9 +99,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete = False
         self._read = 0
         self._held: bytes | None = None
-        """The body, so far, of a request that may be answered at once."""
+        """The body, so far, of a request that may be taken."""
         self._taken = False
-        """Whether a request is answered at the end of the event loop's turn."""
+        """Whether a request is answered at the end of the event loop's turn, or aside."""
+        self._ahead: bytearray | None = None
+        """What came before the answer to a request that is answered aside."""
+        self._ending = False
+        """Whether the connection ends with the answer to the request that was taken."""
         self._whole = b""
         """What is being read, while it may be one whole request."""
         self._known: KnownHead | None = None
@@ -104,6 +113,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._ahead is not None:
+            self._ahead += data
+            if len(self._ahead) > _AHEAD:
+                self.flow.pause_reading()
+            return
         if self._known is not None and self._take_known(self._known, data):
             return
         self._read = self._read + len(data) if self._in_headers else len(data)
@@ -133,14 +147,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(data) - head != int(data[start:end]):
             return False
         assert self.serving is not None
-        self._taken = self.serving.take(self, known.request, data[head:])
+        self._taken = self.serving.turn.take(self, known.request, data[head:], alone=True)
         return self._taken
 
-    def _remember(self, request: ShortRequest, body: bytes) -> None:
-        """Know the head again, where it came in one piece with its body and nothing else."""
+    def _alone(self, body: bytes) -> bool:
+        """Whether a request came in one piece, and nothing with it."""
+        whole, end = self._whole, len(self._whole) - len(body)
+        return end > 0 and whole.endswith(body) and whole.find(b"\r\n\r\n") == end - 4
+
+    def _remember(self, request: DirectRequest, body: bytes) -> None:
+        """Know the head again."""
         head = self._whole[: len(self._whole) - len(body)]
         place = head.lower().find(b"\r\ncontent-length: ") + 18
-        if place < 18 or not self._whole.endswith(body) or head.find(b"\r\n\r\n") != len(head) - 4:
+        if place < 18:
             return
         end = head.index(b"\r", place)
         if head[place:end].isdigit() and int(head[place:end]) == len(body):
@@ -149,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._taken:
             assert self.serving is not None
-            self.serving.answer_taken()  # Answers go in the order of their requests.
+            self.serving.turn.end()  # Answers go in the order of their requests.
             self._whole = b""
         self._in_headers = self._incomplete = True
         super().on_message_begin()
@@ -159,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if (
             self.serving is not None
-            and self.url in self.serving.short_urls
+            and self.url in self.serving.direct_urls
             and (cycle is None or cycle.response_complete)
             and self._read <= self.header_limit
             and not self.expect_100_continue
@@ -205,30 +224,39 @@ class BoundedProtocol(HttpToolsProtocol):
         body = self._held
         if body is not None:
             assert self.serving is not None
-            request = self.serving.short_request(self.url, self.headers)
-            if request is not None and self.serving.take(self, request, body):
+            request = self.serving.direct_request(self.url, self.headers)
+            alone = self._alone(body)
+            if request is not None and self.serving.turn.take(self, request, body, alone=alone):
                 self._held = None
                 self._taken = True
-                self._remember(request, body)
+                if alone:
+                    self._remember(request, body)
                 return
             self._let_go()
         super().on_message_complete()
 
+    def hold(self) -> None:
+        """Keep what comes until the answer to the request that was taken is delivered."""
+        self._ahead = bytearray()
+
     def deliver(self, answer: Answer) -> None:
         """Send the answer to the request that was taken."""
         self._taken = False
+        ahead, self._ahead = self._ahead, None
         if self.transport.is_closing():
             return
         length = b"content-length: %d\r\n\r\n" % len(answer.body)
         default = self.server_state.default_headers
         self.transport.write(_response(answer.status, default, answer.headers, length, answer.body))
-        if answer.status != 200 and CLOSE in answer.headers:
+        if self._ending or (answer.status != 200 and CLOSE in answer.headers):
             self.transport.close()
         self._used_at = self.loop.time()
-        if self.timeout_keep_alive_task is None:
+        if self.timeout_keep_alive_task is None or self.flow.read_paused:
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
+        if ahead and not self.transport.is_closing():
+            self.data_received(bytes(ahead))
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that wasn't used; one timer for many requests, which only note the time."""
@@ -241,8 +269,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         if self._taken:
             assert self.serving is not None
-            self.serving.answer_taken()
-        super().shutdown()
+            self.serving.turn.end()
+        if self._taken:
+            self._ending = True  # Its answer is on the way.
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()

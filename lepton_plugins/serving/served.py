@@ -13,10 +13,12 @@ from lepton_plugins.errors import ModelNotFound, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.prediction import Prediction
+from lepton_plugins.routing.routed import Routed
 from lepton_plugins.routing.router import Router
 from lepton_plugins.routing.streaming import Cancellation
-from lepton_plugins.serving.call import JSON_HEADERS, Asked, Call, Headers
+from lepton_plugins.serving.call import JSON_HEADERS, Answer, Asked, Call, Headers
 from lepton_plugins.serving.counts import Key
+from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.pointer import Hold
 from lepton_plugins.serving.reader import InputReader
 from lepton_plugins.serving.reply import MIXED, Reply
@@ -128,6 +130,31 @@ class Served:
                 replies.update(zip(numbers, merged, strict=False))
         return [replies[number] if number in replies else self._by_itself(one) for number, one in enumerate(asked)]
 
+    def route(self, asked: Asked) -> Routed | None:
+        """Where a request of one row goes; None where it can't be answered together with others."""
+        if asked.rows > 1 or not self.router.merges or self._wanted(asked.call) is not None:
+            return None
+        key = asked.call.headers.get(b"x-lepton-key")
+        columns = self._with_headers(asked.call, asked.columns, 1)
+        return self.router.route(columns, keys=None if key is None else [_text(key)])
+
+    def answer_together(self, asked: Sequence[Asked], routed: Sequence[Routed]) -> list[Answer]:
+        """Answer requests that go to one arm; none is `routed` where there is one that is asked by itself."""
+        replies: Sequence[Reply | Exception] = ()
+        if routed:
+            replies = self._answered(routed)
+        return [answer_of(one, reply) for one, reply in zip(asked, replies or map(self._by_itself, asked), strict=True)]
+
+    def _answered(self, routed: Sequence[Routed]) -> Sequence[Reply | Exception]:
+        try:
+            prediction = self.router.answer(routed)
+        except Exception as error:
+            if len(routed) == 1:
+                return [error]
+            logger.debug("%d requests are answered one by one", len(routed), exc_info=True)
+            return [reply for one in routed for reply in self._answered([one])]
+        return Reply.each(prediction, self.plan.default, self.headers)
+
     def _by_itself(self, asked: Asked) -> Reply | Exception:
         try:
             return self.predict(asked.call, asked.columns, asked.rows)
@@ -158,6 +185,16 @@ class Served:
             text = call.headers.get(header)
             given[name] = np.full(rows, None if text is None else _text(text), dtype=object)
         return {**columns, **given}
+
+
+def answer_of(asked: Asked, reply: Reply | Exception) -> Answer:
+    """The answer to a request, whatever became of it."""
+    if isinstance(reply, Exception):
+        return error_answer(reply)
+    try:
+        return asked.answer(reply)
+    except Exception as error:
+        return error_answer(error)
 
 
 def _text(header: bytes) -> str:

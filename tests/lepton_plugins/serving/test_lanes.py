@@ -18,7 +18,7 @@ def on_the_loop(seconds: float, calls: int) -> int:
                 held += 1
                 lanes.here("kind", lambda first, second: time.sleep(seconds), None, None)
             else:
-                await lanes.aside("kind", lambda first, second: time.sleep(seconds), None, None)
+                await lanes.aside(["kind"], lambda first, second: time.sleep(seconds), None, None)
         lanes.close()
         return held
 

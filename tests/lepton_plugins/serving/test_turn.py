@@ -1,0 +1,145 @@
+"""Requests whose answers take long: together with others for the same version, off the event loop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from lepton_plugins.routing.router import Router
+from lepton_plugins.routing.store import open_reader
+
+ROUTE = "/v2/models/flights/infer"
+
+
+@pytest.fixture(scope="module")
+def slow(make_deployment: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Version 2 (carrier UA) takes some 50 ms a row; 1 and 3 next to nothing."""
+    path = tmp_path_factory.mktemp("slow") / "flights"
+    return make_deployment(path, layout="tensors", work={"2": 250_000})
+
+
+@pytest.fixture(scope="module")
+def served(slow: Any, start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with start_server(slow.path, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def row(carrier: str, value: float = 0.5) -> dict[str, Any]:
+    x = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [value, 0.25, 0.0, 1.0]}
+    return {"inputs": [x, {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": [carrier]}]}
+
+
+def raw(carrier: str) -> bytes:
+    body = json.dumps(row(carrier)).encode()
+    head = f"POST {ROUTE} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return head.encode() + f"content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        yield connection
+
+
+def versions(connection: socket.socket, answers: int) -> list[str]:
+    """The versions that so many answers on one connection come from, in their order."""
+    file = connection.makefile("rb")
+    found = []
+    for _ in range(answers):
+        assert file.readline().startswith(b"HTTP/1.1 200")
+        headers = dict(line.strip().split(b": ", 1) for line in iter(file.readline, b"\r\n"))
+        file.read(int(headers[b"content-length"]))
+        found.append(headers[b"x-lepton-version"].decode())
+    return found
+
+
+def test_a_fast_version_does_not_wait_for_a_slow_one(served: Any):
+    with ThreadPoolExecutor(1) as pool, connected(served.url) as fast:
+        waiting = [socket.create_connection(fast.getpeername()) for _ in range(16)]
+        for connection in waiting:
+            connection.sendall(raw("UA"))
+        fast.sendall(raw("AA"))
+        assert pool.submit(versions, fast, 1).result(30) == ["1"]
+        for connection in waiting:
+            connection.setblocking(False)
+        behind = 0
+        for connection in waiting:
+            try:
+                connection.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                behind += 1
+        assert behind >= 8  # Each of these rows takes longer than the fast one, in two calls at a time.
+        for connection in waiting:
+            connection.settimeout(30)
+            assert versions(connection, 1) == ["2"]
+            connection.close()
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one write", "one after the other"])
+def test_requests_ahead_of_a_long_answer_are_answered_in_their_order(served: Any, together: bool):
+    with connected(served.url) as connection:
+        requests = [raw(carrier) for carrier in ("UA", "AA", "UA", "WN")]
+        for request in [b"".join(requests)] if together else requests:
+            connection.sendall(request)
+        assert versions(connection, 4) == ["2", "1", "2", "3"]
+
+
+def test_a_long_answer_is_given_when_the_server_ends(slow: Any, start_server: Callable[..., Any], tmp_path: Path):
+    with start_server(slow.path, tmp_path) as running, connected(running.url) as connection:
+        connection.sendall(raw("UA"))
+        assert versions(connection, 1) == ["2"]
+        for _ in range(4):
+            connection.sendall(raw("UA"))
+        running.process.send_signal(signal.SIGTERM)
+        assert versions(connection, 1) == ["2"]
+        assert running.process.wait(30) == 0
+
+
+def test_long_answers_are_right_and_their_decisions_logged_and_replayed(
+    slow: Any, start_server: Callable[..., Any], tmp_path: Path
+):
+    log = f"jsonl:{tmp_path / 'log'}"
+    values = np.linspace(-1, 1, 24)
+    rows = np.array([[value, 0.25, 0.0, 1.0] for value in values])
+
+    def ask(number: int) -> httpx.Response:
+        headers = {"x-lepton-key": f"unit-{number}"}
+        return httpx.post(running.url + ROUTE, json=row("UA", values[number]), headers=headers, timeout=60)
+
+    with start_server(slow.path, tmp_path, decisions=log) as running, ThreadPoolExecutor(len(values)) as pool:
+        answers = list(pool.map(ask, range(len(values))))
+    positive = [answer.json()["outputs"][0]["data"][1] for answer in answers]
+    np.testing.assert_allclose(positive, slow.expected("2", rows), rtol=1e-4)
+    blocks = list(open_reader(log).blocks())
+    decided = {decision.id: decision for block in blocks for decision in block.rows()}
+    with Router.load(slow.path) as router:
+        assert all((router.replay(block) == block.chosen).all() for block in blocks)
+        for number, answer in enumerate(answers):
+            decision = decided[answer.headers["x-lepton-decision"]]
+            assert (decision.served, decision.context["carrier"]) == ("2", "UA")
+            expected = router.decide({"carrier": "UA"}, f"unit-{number}")
+            assert (decision.key, decision.draw) == (expected.key, expected.draw)
+
+
+def test_what_is_wrong_with_one_request_is_told_to_it_alone(served: Any):
+    def ask(number: int) -> httpx.Response:
+        body = row("UA")
+        if number == 5:
+            body["inputs"][0]["shape"] = [1, 3]
+        return httpx.post(served.url + ROUTE, json=body, timeout=60)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    assert [answer.status_code for answer in answers] == [400 if number == 5 else 200 for number in range(12)]
+    assert answers[5].json()["field"] == "X"
