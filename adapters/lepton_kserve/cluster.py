@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from lepton_kserve.faults import refused
-from lepton_kserve.rollout import is_knative, unfinished, workload_name
+from lepton_kserve.connection import MANAGER, REQUEST, Connection
+from lepton_kserve.rollout import is_knative, says_ready, unfinished, why_not_ready, workload_name
 from lepton_kserve.rules import NAME
 from lepton_plugins.errors import (
     ClusterRefused,
     ClusterUnreachable,
     DeploymentNotFound,
     FieldsDropped,
-    InvalidInput,
     NotGoneInTime,
     NotReadyInTime,
-    PackageMissing,
 )
 
-#: Under this name the fields that Lepton sets are Lepton's (server-side apply).
-MANAGER = "lepton"
 #: Labels of the ConfigMaps that a deployment made.
 OWNED = "app.kubernetes.io/managed-by"
 SERVICE = "serving.kserve.io/inferenceservice"
-
-#: Where a pod reads which namespace it runs in.
-_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-_NAMESPACE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 #: One watch; the API server ends longer ones by itself.
 _WATCH = 240
 #: Pods are replaced without a word in the InferenceService's status: they are looked at so often.
 _LOOK = 2
-_REQUEST = 30
 #: A control plane that is brought up to date is away for a while.
 _AWAY = 30
 _STARTING = (403, 429, 500, 502, 503, 504)
@@ -52,35 +38,12 @@ class Cluster:
     """
 
     def __init__(self, namespace: str | None = None) -> None:
-        try:
-            from kubernetes import client, config
-            from kubernetes.dynamic import DynamicClient
-        except ImportError:
-            raise PackageMissing("kubernetes", "lepton-kserve", "pip install 'lepton-plugins[kserve]'") from None
-        configuration = client.Configuration()
-        configuration.retries = False
-        # Read now, and not when the client was imported: notebooks change it.
-        given = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-        in_a_pod = "KUBECONFIG" not in os.environ and not Path(given).is_file()
-        try:
-            if in_a_pod:
-                config.load_incluster_config(client_configuration=configuration)
-            else:
-                config.load_kube_config(config_file=given, client_configuration=configuration)
-        except (config.ConfigException, OSError) as error:
-            raise ClusterUnreachable(" ".join(str(error).split())[:300].rstrip(".")) from None
-        self.namespace = namespace or (_own_namespace() if in_a_pod else _current_namespace(config, given))
-        if not _NAMESPACE_NAME.fullmatch(self.namespace):
-            raise InvalidInput(
-                f"Found the namespace {self.namespace!r}, expected lower-case letters, digits and '-', as in "
-                "-t lepton-kserve:/models"
-            )
-        # Four kinds are all that is asked for: no discovery, which would write a cache into the temporary folder.
-        self._client = DynamicClient(client.ApiClient(configuration), discoverer=lambda client, cache_file: None)
-        self._services = self._kind("serving.kserve.io", "v1beta1", "InferenceService")
-        self._maps = self._kind("", "v1", "ConfigMap")
-        self._deployments = self._kind("apps", "v1", "Deployment")
-        self._knative = self._kind("serving.knative.dev", "v1", "Service")
+        self._api = Connection(namespace)
+        self.namespace = self._api.namespace
+        self._services = self._api.kind("serving.kserve.io", "v1beta1", "InferenceService")
+        self._maps = self._api.kind("", "v1", "ConfigMap")
+        self._deployments = self._api.kind("apps", "v1", "Deployment")
+        self._knative = self._api.kind("serving.knative.dev", "v1", "Service")
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -88,17 +51,28 @@ class Cluster:
         """The InferenceService as the cluster has it. DeploymentNotFound, also for what can't be a name."""
         if not NAME.fullmatch(name):  # Another would lead elsewhere in the cluster: a/b, ../configmaps, x?watch=1.
             raise DeploymentNotFound(name, f"namespace {self.namespace}")
-        with self._asking(f"read the InferenceService {name!r}", name):
+        with self._api.asking(f"read the InferenceService {name!r}", name):
             found: dict[str, Any] = self._services.get(
-                name=name, namespace=self.namespace, serialize=True, _request_timeout=_REQUEST
+                name=name, namespace=self.namespace, serialize=True, _request_timeout=REQUEST
             ).to_dict()
         return found
 
     def list(self) -> list[dict[str, Any]]:
         """Those that Lepton made: they have the annotation `lepton.plan`."""
-        with self._asking("list the InferenceServices"):
-            found = self._services.get(namespace=self.namespace, _request_timeout=_REQUEST).to_dict()["items"]
-        return [item for item in found if "lepton.plan" in (item["metadata"].get("annotations") or {})]
+        return [item for item in self._all() if "lepton.plan" in _annotations(item)]
+
+    def parts(self, name: str) -> Sequence[dict[str, Any]]:
+        """The versions' services behind a router."""
+        return [
+            item for item in self._all() if (item["metadata"].get("annotations") or {}).get("lepton.router") == name
+        ]
+
+    def _all(self) -> Sequence[dict[str, Any]]:
+        with self._api.asking("list the InferenceServices"):
+            found: Sequence[dict[str, Any]] = self._services.get(
+                namespace=self.namespace, _request_timeout=REQUEST
+            ).to_dict()["items"]
+        return found
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -116,23 +90,17 @@ class Cluster:
         """
         name = service["metadata"]["name"]
         mine = service if owner is None else _owned(service, owner, {})
-        with self._asking(f"apply the InferenceService {name!r}"):
+        with self._api.asking(f"apply the InferenceService {name!r}"):
             # Servers before 1.25 drop what they don't know without a word, whatever fieldValidation says.
-            if dropped := list(_dropped(mine, self._apply(self._services, mine, force, dry=True))):
+            if dropped := list(_dropped(mine, self._api.apply(self._services, mine, force, dry=True))):
                 raise FieldsDropped(name, dropped)
-            applied: dict[str, Any] = self._apply(self._services, mine, force)
+            applied: dict[str, Any] = self._api.apply(self._services, mine, force)
         for other in others:
             owned = _owned(other, applied, {OWNED: MANAGER, SERVICE: name})
             group, _, version = other["apiVersion"].rpartition("/")
-            with self._asking(f"apply the {other['kind']} {other['metadata']['name']!r}"):
-                self._apply(self._kind(group, version, other["kind"]), owned, force)
+            with self._api.asking(f"apply the {other['kind']} {other['metadata']['name']!r}"):
+                self._api.apply(self._api.kind(group, version, other["kind"]), owned, force)
         return applied
-
-    def parts(self, name: str) -> Sequence[dict[str, Any]]:
-        """The versions' services behind a router."""
-        with self._asking("list the InferenceServices"):
-            found = self._services.get(namespace=self.namespace, _request_timeout=_REQUEST).to_dict()["items"]
-        return [item for item in found if (item["metadata"].get("annotations") or {}).get("lepton.router") == name]
 
     def prune(self, service: Mapping[str, Any], keep: str) -> None:
         """Delete the ConfigMaps of earlier plans of a service, where it is seen that no pod mounts them any more."""
@@ -140,13 +108,11 @@ class Cluster:
         if self._workload(service) is None:
             return
         selector = f"{OWNED}={MANAGER},{SERVICE}={name}"
-        with self._asking("delete the ConfigMaps of earlier plans"):
-            found = self._maps.get(namespace=self.namespace, label_selector=selector, _request_timeout=_REQUEST)
+        with self._api.asking("delete the ConfigMaps of earlier plans"):
+            found = self._maps.get(namespace=self.namespace, label_selector=selector, _request_timeout=REQUEST)
             for item in found.to_dict()["items"]:
                 if item["metadata"]["name"] != keep:
-                    self._maps.delete(
-                        name=item["metadata"]["name"], namespace=self.namespace, _request_timeout=_REQUEST
-                    )
+                    self._maps.delete(name=item["metadata"]["name"], namespace=self.namespace, _request_timeout=REQUEST)
 
     def delete(self, name: str, seconds: float = 60) -> bool:
         """Delete a service and wait until it is gone, which is KServe's to say: it holds a finalizer.
@@ -155,9 +121,9 @@ class Cluster:
         """
         end = time.monotonic() + seconds
         try:
-            with self._asking(f"delete the InferenceService {name!r}", name):
+            with self._api.asking(f"delete the InferenceService {name!r}", name):
                 found = self.get(name)
-                self._services.delete(name=name, namespace=self.namespace, _request_timeout=_REQUEST)
+                self._services.delete(name=name, namespace=self.namespace, _request_timeout=REQUEST)
         except DeploymentNotFound:
             return False
         uid = found["metadata"]["uid"]
@@ -176,7 +142,7 @@ class Cluster:
     def lacking(self, service: Mapping[str, Any]) -> str:
         """What is missing until all pods serve what was applied, in the controller's words; empty: nothing is."""
         if not says_ready(service):
-            return _said(service) or "no status yet: is KServe's controller running?"
+            return why_not_ready(service) or "no status yet: is KServe's controller running?"
         workload = self._workload(service)
         return "" if workload is None else unfinished(service, workload)
 
@@ -199,9 +165,9 @@ class Cluster:
         """The object below the predictor; None where there is none, or who asks may not see it."""
         kind, name = (self._knative if is_knative(service) else self._deployments), workload_name(service)
         try:
-            with self._asking(f"read {name!r}"):
+            with self._api.asking(f"read {name!r}"):
                 found: dict[str, Any] = kind.get(
-                    name=name, namespace=self.namespace, _request_timeout=_REQUEST
+                    name=name, namespace=self.namespace, _request_timeout=REQUEST
                 ).to_dict()
         except ClusterRefused as error:
             if error.http_status not in (403, 404):
@@ -219,7 +185,7 @@ class Cluster:
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
         end = time.monotonic() + seconds
         try:
-            with self._asking(f"watch the InferenceService {name!r}", name):
+            with self._api.asking(f"watch the InferenceService {name!r}", name):
                 for event in Watch().stream(
                     self._services.get,
                     namespace=self.namespace,
@@ -227,7 +193,7 @@ class Cluster:
                     resource_version=version,
                     serialize=False,
                     timeout_seconds=max(1, round(seconds)),
-                    _request_timeout=seconds + _REQUEST,  # A server that is gone without a word.
+                    _request_timeout=seconds + REQUEST,  # A server that is gone without a word.
                 ):
                     if event["type"] == "DELETED":
                         raise DeploymentNotFound(name, f"namespace {self.namespace}")
@@ -251,49 +217,9 @@ class Cluster:
                     raise
             time.sleep(1)
 
-    # --- inside ----------------------------------------------------------------------------
 
-    def _kind(self, group: str, version: str, kind: str) -> Any:
-        from kubernetes.dynamic import Resource
-
-        return Resource(
-            prefix="apis" if group else "api",
-            group=group,
-            api_version=version,
-            kind=kind,
-            name=f"{kind.lower()}s",
-            namespaced=True,
-            client=self._client,
-        )
-
-    def _apply(self, resource: Any, body: Mapping[str, Any], force: bool, *, dry: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = resource.server_side_apply(
-            body=dict(body),
-            namespace=self.namespace,
-            field_manager=MANAGER,
-            force_conflicts="true" if force else "false",
-            query_params=[("fieldValidation", "Strict")],
-            dry_run="All" if dry else None,
-            _request_timeout=_REQUEST,
-        ).to_dict()
-        return found
-
-    @contextmanager
-    def _asking(self, action: str, name: str | None = None) -> Iterator[None]:
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            yield
-        except ApiException as error:
-            refusal = refused(error, action)
-            if error.status == 404 and name is not None and f'"{name}" not found' in str(refusal):
-                raise DeploymentNotFound(name, f"namespace {self.namespace}") from None
-            if error.status == 410:
-                raise  # A watch that is too old: it is begun again.
-            raise refusal from None
-        except HTTPError as error:
-            raise ClusterUnreachable(" ".join(str(error).split())[:300]) from None
+def _annotations(service: Mapping[str, Any]) -> Mapping[str, Any]:
+    return service["metadata"].get("annotations") or {}
 
 
 def _owned(manifest: Mapping[str, Any], owner: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
@@ -316,29 +242,3 @@ def _dropped(wanted: Any, there: Any, place: str = "") -> Iterator[str]:
     elif isinstance(wanted, list) and isinstance(there, list):
         for index, (item, other) in enumerate(zip(wanted, there, strict=False)):
             yield from _dropped(item, other, f"{place}[{index}]")
-
-
-def says_ready(service: Mapping[str, Any]) -> bool:
-    """Whether KServe says Ready: of some generation, not of the newest."""
-    return any(
-        condition.get("type") == "Ready" and condition.get("status") == "True"
-        for condition in (service.get("status") or {}).get("conditions") or ()
-    )
-
-
-def _said(service: Mapping[str, Any]) -> str:
-    """Why it isn't ready, in the controller's words."""
-    status = service.get("status") or {}
-    pending = [condition for condition in status.get("conditions") or () if condition.get("status") != "True"]
-    said = [f"{item.get('type')}: {item.get('reason') or ''} {item.get('message') or ''}" for item in pending]
-    failure = ((status.get("modelStatus") or {}).get("lastFailureInfo") or {}).get("message")
-    return "; ".join(" ".join(part.split()) for part in [*said, *([failure] if failure else [])])[:600].rstrip(".")
-
-
-def _current_namespace(config: Any, file: str) -> str:
-    _, current = config.list_kube_config_contexts(config_file=file)
-    return str(current["context"].get("namespace") or "default")
-
-
-def _own_namespace() -> str:
-    return _NAMESPACE.read_text(encoding="utf-8").strip() if _NAMESPACE.is_file() else "default"

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from lepton_kserve.cluster import Cluster, says_ready
+from lepton_kserve.cluster import Cluster
+from lepton_kserve.rollout import says_ready
 from lepton_plugins import __version__
 from lepton_plugins.deployer import predict_over_v1, seconds_of
 from lepton_plugins.errors import DeploymentExists, DeploymentFailed, DeploymentNotFound, ImageMissing, InvalidInput

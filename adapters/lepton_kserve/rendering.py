@@ -12,12 +12,14 @@ import yaml
 
 from lepton_kserve.devices import request
 from lepton_kserve.image import write_image
-from lepton_kserve.manifest import Part, inference_service, namespace_of
+from lepton_kserve.manifest import inference_service
 from lepton_kserve.options import KserveOptions
+from lepton_kserve.part import Part
 from lepton_kserve.plan_map import plan_map
 from lepton_kserve.rollout import is_knative
 from lepton_kserve.rules import NAME, findings
 from lepton_kserve.stores import stores_of
+from lepton_kserve.yours import namespace_of
 from lepton_plugins.canonical import digest_tree
 from lepton_plugins.embedding import embedding
 from lepton_plugins.errors import InvalidInput, ManifestInvalid

@@ -27,6 +27,20 @@ def workload_name(service: Mapping[str, Any]) -> str:
     return f"{service['metadata']['name']}-{own}-predictor" if own else f"{service['metadata']['name']}-predictor"
 
 
+def says_ready(service: Mapping[str, Any]) -> bool:
+    """Whether KServe says Ready: of some generation, not of the newest."""
+    return _true(service.get("status") or {}, "Ready")
+
+
+def why_not_ready(service: Mapping[str, Any]) -> str:
+    """Why it isn't ready, in the controller's words."""
+    status = service.get("status") or {}
+    pending = [condition for condition in status.get("conditions") or () if condition.get("status") != "True"]
+    said = [f"{item.get('type')}: {item.get('reason') or ''} {item.get('message') or ''}" for item in pending]
+    failure = ((status.get("modelStatus") or {}).get("lastFailureInfo") or {}).get("message")
+    return "; ".join(" ".join(part.split()) for part in [*said, *([failure] if failure else [])])[:600].rstrip(".")
+
+
 def unfinished(service: Mapping[str, Any], workload: Mapping[str, Any]) -> str:
     """What is missing until every pod runs the service as it is; empty where nothing is."""
     status, name = workload.get("status") or {}, workload["metadata"]["name"]

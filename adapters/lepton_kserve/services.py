@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lepton_kserve.manifest import Part, mode_of, name_of, namespace_of
 from lepton_kserve.options import KserveOptions
+from lepton_kserve.part import Part
 from lepton_kserve.rendering import Rendering
 from lepton_kserve.rules import STANDARD_MODES
+from lepton_kserve.yours import mode_of, name_of, namespace_of
 from lepton_plugins.distribution import Service, fallback_of, services_of, write_router, write_service
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.needs import need_of_one, need_of_router

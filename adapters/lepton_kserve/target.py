@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel
 
 from lepton_kserve import services
-from lepton_kserve.manifest import Part, name_of
 from lepton_kserve.options import KserveOptions
+from lepton_kserve.part import Part
 from lepton_kserve.rendering import Rendering
 from lepton_kserve.upload import check, upload
+from lepton_kserve.yours import name_of
 from lepton_plugins.embedding import files_below
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.needs import need_of_all

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from lepton_kserve.manifest import Part, inference_service
+from lepton_kserve.manifest import inference_service
 from lepton_kserve.options import KserveOptions
+from lepton_kserve.part import Part
 from lepton_kserve.rules import RULES
 from lepton_plugins.needs import need_of_all
 from lepton_plugins.records.plan import DeploymentPlan

@@ -18,8 +18,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lepton_kserve.manifest import Part, inference_service
+from lepton_kserve.manifest import inference_service
 from lepton_kserve.options import KserveOptions
+from lepton_kserve.part import Part
 from lepton_kserve.plan_map import plan_map
 from lepton_kserve.sources import is_pullable
 from lepton_kserve.target import KserveTarget
