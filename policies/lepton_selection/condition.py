@@ -97,7 +97,8 @@ def context_of(places: Iterable[Place], values: Mapping[str, Any]) -> cel.Contex
             known[name] = value
         else:
             maps.setdefault(kind, {})[name] = value
-    known.update(maps)
+    if maps:
+        known.update(maps)
     try:
         return cel.Context(known)  # All at once: half the time of one by one.
     except (TypeError, ValueError, OverflowError):

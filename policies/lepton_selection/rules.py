@@ -224,7 +224,7 @@ class Rules(SelectionPolicy):
     def _decide(self, values: tuple[Any, ...]) -> _Outcome:
         rule, lacking = self._first_of_all(*values)
         if rule != OPEN:
-            return self._made(rule, lacking)
+            return self._plain[rule] if lacking < 0 else self._made(rule, lacking)
         context, lacking = context_of(self._places, dict(zip(self.features, values, strict=True))), -1
         for rule, condition in enumerate(self._conditions):
             holds = condition.holds(context)

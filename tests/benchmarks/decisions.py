@@ -56,7 +56,14 @@ FUNCTIONS = [
     {"when": "distance >= 2500.0 && size(carrier) > 2", "use": 3},
     {"when": "distance > 1500.0", "use": 2},
 ]
-OWN = {"when": "distance * 1.609 > 9000.0", "use": 3}
+ARITHMETIC = ["distance * 1.609 > 9000.0", "2.0 * distance > 9000.0", "distance / 2.0 > 9e3", "1.0 + distance > 1e4"]
+OWN = [
+    "int(distance) > 9000",
+    "distance > 9000.0 ? true : distance < -1.0",
+    "1.0 / distance > 9000.0",
+    "int(distance) < 0",
+]
+TEXT = [*OWN[:2], "carrier + 'x' == 'ZZx'", "carrier == 'UA' ? distance > 9000.0 : false"]
 #: Targets: µs for one row, ns a row in a batch.
 TARGETS = {
     "weighted": (2, 60),
@@ -66,7 +73,9 @@ TARGETS = {
     "rules, 4 with functions, new contexts": (5, None),
     "… without the header, new contexts": (5, None),
     "rules, 1 of 4 that only CEL can, new contexts": (5, None),
+    "rules, 4 with arithmetic, new contexts": (5, None),
     "rules, 4 that only CEL can, new contexts": (5, None),
+    "… on text too, new contexts": (5, None),
     "linucb": (12, 400),
     "lints": (120, None),
 }
@@ -212,11 +221,10 @@ def main() -> None:
     tenants = [row | {"header:x-tenant": "tin"} for row in new]
     columns |= {"header:x-tenant": np.full(ROWS, "tin", dtype=object)}
     functions = made("rules", Rules, {"rules": FUNCTIONS})
-    mixed = made("rules", Rules, {"rules": [*RULES[:3], OWN]})
-    only = made(
-        "rules",
-        Rules,
-        {"rules": [OWN, *({**OWN, "when": f"{when}{OWN['when']}"} for when in ("2.0 * ", "3.0 * ", "1.0 + "))]},
+    mixed = made("rules", Rules, {"rules": [*RULES[:3], {"when": OWN[0], "use": 3}]})
+    arithmetic, only, text = (
+        made("rules", Rules, {"rules": [{"when": when, "use": 3} for when in whens]})
+        for whens in (ARITHMETIC, OWN, TEXT)
     )
     shares = {"1": 0.5, "2": 0.3, "3": 0.2}
     rules = made("rules", Rules, {"rules": RULES})
@@ -229,7 +237,9 @@ def main() -> None:
         ("rules, 4 with functions, new contexts", functions, tenants),
         ("… without the header, new contexts", functions, new),
         ("rules, 1 of 4 that only CEL can, new contexts", mixed, new),
+        ("rules, 4 with arithmetic, new contexts", arithmetic, new),
         ("rules, 4 that only CEL can, new contexts", only, new),
+        ("… on text too, new contexts", text, new),
         (
             f"learned, 50 trees (onnxruntime {onnxruntime.__version__})",
             made("learned", Learned, {"features": ["carrier", "distance"]}),

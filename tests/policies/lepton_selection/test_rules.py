@@ -106,15 +106,24 @@ def test_a_version_that_is_no_arm():
         policy_of(CARRIER, otherwise=9)
 
 
+NUMBER = ["0", "1", "-3", "1.0", "2.5", "-0.0", "1e3", "9007199254740992", "007", "0x10", "5.", "1u"]
+SUM = st.recursive(
+    st.sampled_from(["n", "n", "m", *NUMBER, "- 2.0", "1e300", "s", '"x"', "size(t)", 'column["n"]']),
+    lambda inner: (
+        st.builds("{}{}{}".format, inner, st.sampled_from([" + ", "-", "*", " / ", " % "]), inner)
+        | st.builds("({})".format, inner)
+    ),
+    max_leaves=3,
+)
+RELATION = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 SIMPLE = st.recursive(
     st.one_of(
+        st.builds("{} {} {}".format, SUM, RELATION, SUM),
         st.builds(
             "{} {} {}".format,
             st.sampled_from(["n", "m"]),
-            st.sampled_from(["==", "!=", "<", "<=", ">", ">="]),
-            st.sampled_from(
-                ["0", "1", "-3", "1.0", "2.5", "-0.0", "1e3", "9007199254740992", "007", "0x10", "5.", "1u"]
-            ),
+            RELATION,
+            st.sampled_from(NUMBER),
         ),
         st.builds(
             "{} {} {}".format,
@@ -230,10 +239,14 @@ def test_simple_rules_take_the_short_way():
     names = ["carrier", "distance"]
     assert first_rule(['carrier == "UA" && distance > 500.0', 'carrier in ["AA"]'], names) is not None
     assert first_rule(["distance >= 5 || !(distance < -1.5e3)"], names)("x", 7.5) == 0
-    # A name that is text here and a number there, arithmetic, patterns: all that is CEL's.
+    assert first_rule(["2.0 * (distance + 1.0) / 4.0 > 5.0 && distance > 1"], names)("x", 9.5) == 0
+    # A name that is text here and a number there, whole numbers with doubles, patterns: all that is CEL's.
     for when in (
         'carrier.matches("U")',
-        "distance + 1.0 > 5.0",
+        "distance + 1.0 > distance * 2",
+        "distance / 2 > 5",
+        "distance * 1e300 > 5.0",
+        "1.0 / distance > 5.0",
         "carrier < distance",
         'distance == "x"',
         "carrier == 1",
@@ -253,11 +266,25 @@ def test_only_the_conditions_that_need_cel_ask_it():
             asked.append(self.source)
             return super().holds(context)
 
-    whens = ['header["x"] == "gold"', "a * 2.0 > 6.0", "a + 1.0 > 1.0", 'b.startsWith("x")']
+    whens = ['header["x"] == "gold"', "[a].exists(i, i > 3.0)", 'b.startsWith("x")', "a > 0.0 ? true : false"]
     of_all = first_of_all([Asked(when) for when in whens], ["header:x", "a", "b"])
     assert of_all("gold", 4.0, "x") == (0, -1)
     assert asked == []
     assert of_all(None, 4.0, "x") == (1, 0), "the header lacks: the first rule is left undecided"
-    assert of_all("tin", -1.0, None) == (NONE, 3)
-    assert asked == [whens[1], *whens[1:3]]
+    assert of_all("tin", -1.0, None) == (NONE, 2)
+    assert asked == [whens[1], whens[1], whens[3]]
     assert of_all("tin", -1.0, 7) == (OPEN, -1), "a number where text was expected is CEL's to decide"
+
+
+def test_conditions_that_only_cel_can_are_asked_at_once():
+    conditions = [Condition(f"a == {number}.0 ? true : false // and no more") for number in range(30)]
+    of_all = first_of_all(conditions, ["a"])
+    assert [of_all(float(number))[0] for number in (0, 15, 16, 29, 30)] == [0, 15, 16, 29, NONE]
+    assert of_all(None) == (NONE, 0)
+    deep = [Condition("a > 1.0 ? a > 2.0 : " * 40 + f"a == {number}.0") for number in range(6)]
+    assert [first_of_all(deep, ["a"])(number) for number in (0.0, 1.5, 2.5)] == [(0, -1), (NONE, -1), (0, -1)]
+    kinds = [Condition(when) for when in ('b ? true : b == "x"', "[a].exists(i, i > 1.0)")]
+    undecided = first_of_all(kinds, ["a", "b"])
+    assert undecided(2.0, True) == (0, -1)
+    assert undecided(2.0, "x") == (1, 0), "text is neither true nor false: the first is left undecided"
+    assert undecided(1.0, "x") == (NONE, 0)
