@@ -30,8 +30,9 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from load import complete
 from onnx import TensorProto, helper, numpy_helper
-from serving import complete, deployments
+from serving import deployments
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier

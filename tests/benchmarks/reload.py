@@ -24,7 +24,8 @@ from typing import Any
 
 import httpx
 import numpy as np
-from serving import FEATURES, complete, deployments
+from load import complete
+from serving import FEATURES, deployments
 
 from lepton_plugins.serving.pointer import write_pointer
 

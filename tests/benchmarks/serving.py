@@ -6,6 +6,7 @@ Both run on uvicorn (uvloop, httptools), one process each, decision log and metr
 same data plane with one version; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
 with one version each. All take turns in the same run, so that a busy machine slows all; the ratios are what
 counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
+The load comes from wrk.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ import argparse
 import importlib.util
 import json
 import random
-import select
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +27,7 @@ from typing import Any, NamedTuple
 
 import peers
 import psutil
+from load import Client, Load
 
 ECHO = """
 import asyncio, socket, sys, uvicorn
@@ -55,83 +54,10 @@ uvicorn.Server(config).run(sockets=[listener])
 
 FEATURES = 30
 
-JSON = "content-type: application/json\r\n"
-
-
-class Client:
-    """Keeps `connections` requests in flight on raw sockets; counts answers and their latency."""
-
-    def __init__(self, url: str, path: str, body: bytes, connections: int, headers: str = JSON) -> None:
-        host, port = url.removeprefix("http://").split(":")
-        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n{headers}"
-        self._request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
-        self._address, self._connections = (host, int(port)), connections
-        self._sockets: list[socket.socket] = []
-
-    def run(self, seconds: float) -> tuple[float, list[float]]:
-        """Requests a second, and each request's latency in seconds."""
-        self.close()  # Between turns servers end connections that nobody uses.
-        for _ in range(self._connections):
-            connection = socket.create_connection(self._address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.append(connection)
-        by_file = {connection.fileno(): connection for connection in self._sockets}
-        sent = dict.fromkeys(by_file, 0.0)
-        pending = dict.fromkeys(by_file, b"")
-        poll = select.epoll()
-        for number in by_file:
-            poll.register(number, select.EPOLLIN)
-        latencies: list[float] = []
-        clock = time.perf_counter
-        started = clock()
-        for number, connection in by_file.items():
-            sent[number] = clock()
-            connection.sendall(self._request)
-        while True:
-            for number, _ in poll.poll():
-                connection = by_file[number]
-                received = connection.recv(65536)
-                if not received:
-                    raise RuntimeError(f"{self._address} closed the connection")
-                data = pending[number] + received
-                if not complete(data):
-                    pending[number] = data
-                    continue
-                if not data.startswith(b"HTTP/1.1 200"):
-                    raise RuntimeError(data.decode())
-                pending[number] = b""
-                now = clock()
-                latencies.append(now - sent[number])
-                if now - started > seconds:
-                    del sent[number]
-                    poll.unregister(number)
-                    if not sent:
-                        return len(latencies) / (now - started), latencies
-                    continue
-                sent[number] = now
-                connection.sendall(self._request)
-
-    def close(self) -> None:
-        while self._sockets:
-            self._sockets.pop().close()
-
-
-def complete(data: bytes) -> bool:
-    """Whether a response has arrived with all of its content-length."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return False
-    place = data.find(b"\r\ncontent-length: ") + 18
-    return len(data) >= end + 4 + int(data[place : data.index(b"\r", place)])
-
 
 def processor_time(process: psutil.Process) -> float:
     used = process.cpu_times()
     return float(used.user + used.system)
-
-
-def percentile(values: list[float], part: float) -> float:
-    return sorted(values)[min(int(len(values) * part), len(values) - 1)]
 
 
 def deployments() -> Any:
@@ -164,7 +90,7 @@ class Subject(NamedTuple):
     path: str
     body: bytes
     process: int | None
-    headers: str = JSON
+    headers: dict[str, str] | None = None
 
 
 def ratio(ours: list[float], theirs: list[float]) -> list[float]:
@@ -178,32 +104,35 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
 def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Each subject in turn, `rounds` times after one round of warming up."""
     clients = {name: Client(s.url, s.path, s.body, connections, s.headers) for name, s in subjects.items()}
-    rates: dict[str, list[float]] = {name: [] for name in clients}
-    latencies: dict[str, list[float]] = {name: [] for name in clients}
+    loads: dict[str, list[Load]] = {name: [] for name in clients}
     costs: dict[str, list[float]] = {name: [] for name in clients}
     for number in range(rounds + 1):
         for name, client in clients.items():
             process = subjects[name].process
             before = processor_time(psutil.Process(process)) if process else 0.0
-            rate, taken = client.run(seconds if number else min(seconds, 0.5))
+            load = client.run(seconds if number else 1)
             if number:
-                rates[name].append(rate)
-                latencies[name] += taken
+                loads[name].append(load)
                 if process:
-                    costs[name].append((processor_time(psutil.Process(process)) - before) / len(taken))
+                    costs[name].append((processor_time(psutil.Process(process)) - before) / load.requests)
     for client in clients.values():
         client.close()
     shown: dict[str, Any] = {}
     for name in clients:
+        p50, p99 = ([load.p50 for load in loads[name]], [load.p99 for load in loads[name]])
         shown[name] = {
-            "per_s": round(statistics.median(rates[name])),
-            "p50_ms": round(1000 * percentile(latencies[name], 0.5), 3),
-            "p99_ms": round(1000 * percentile(latencies[name], 0.99), 3),
+            "per_s": round(statistics.median(load.per_s for load in loads[name])),
+            "p50_ms": round(1000 * statistics.median(p50), 3),
+            "p99_ms": round(1000 * statistics.median(p99), 3),
+            "p99_to_p50": ratio(p99, p50),
         }
         if costs[name]:
             shown[name]["cpu_us"] = round(1e6 * statistics.median(costs[name]), 1)
         if name != "lepton":
-            shown[name]["lepton_to_it"] = ratio(rates["lepton"], rates[name])
+            shown[name]["lepton_to_it"] = ratio(
+                [load.per_s for load in loads["lepton"]], [x.per_s for x in loads[name]]
+            )
+            shown[name]["its_p50_to_leptons"] = ratio(p50, [load.p50 for load in loads["lepton"]])
     return shown
 
 

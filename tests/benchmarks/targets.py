@@ -32,6 +32,7 @@ import peers
 import psutil
 import serving
 import yaml
+from load import Client
 
 from lepton_plugins.generate import generate
 
@@ -193,13 +194,13 @@ def measure(seconds: float, rounds: int, versions: int) -> None:
         ):
             found[name] = (running, rendered, own)
             print(f"{name}: started", file=sys.stderr, flush=True)
-        clients = {name: serving.Client(item.url, item.path, item.body, 1) for name, (item, _, _) in found.items()}
+        clients = {name: Client(item.url, item.path, item.body, 1) for name, (item, _, _) in found.items()}
         latencies: dict[str, list[float]] = {name: [] for name in clients}
         for number in range(rounds + 1):
             for name, client in clients.items():
-                _, taken = client.run(seconds)
+                load = client.run(seconds)
                 if number:
-                    latencies[name].append(statistics.median(taken))
+                    latencies[name].append(load.p50)
         print(f"{'':20} {'start s':>8} {'RSS MB':>8} {'p50 ms':>8} {'MB':>7} {'Lepton MB':>10}")
         for name, (running, folder_of, own) in found.items():
             size = f"{megabytes(folder_of):7.2f}" if folder_of else f"{'':7}"

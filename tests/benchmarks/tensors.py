@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 import peers
+from load import JSON
 from onnx import TensorProto, helper, numpy_helper
 from serving import Subject, deployments, turns
 
@@ -65,7 +66,7 @@ def image_deployment(made: Any, path: Path) -> Path:
     return path
 
 
-def request(image: np.ndarray, *, binary: bool, carrier: bool) -> tuple[bytes, str]:
+def request(image: np.ndarray, *, binary: bool, carrier: bool) -> tuple[bytes, dict[str, str]]:
     """Body and headers of a V2 request; its answer comes in the same form."""
     tensor: dict[str, Any] = {"name": "X", "shape": list(image.shape), "datatype": "FP32"}
     head: dict[str, Any] = {"inputs": [tensor]}
@@ -73,12 +74,15 @@ def request(image: np.ndarray, *, binary: bool, carrier: bool) -> tuple[bytes, s
         head["inputs"].append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]})
     if not binary:
         tensor["data"] = image.ravel().tolist()
-        return json.dumps(head).encode(), "content-type: application/json\r\n"
+        return json.dumps(head).encode(), JSON
     raw = image.tobytes()
     tensor["parameters"] = {"binary_data_size": len(raw)}
     head["parameters"] = {"binary_data_output": True}
     text = json.dumps(head).encode()
-    return text + raw, (f"content-type: application/octet-stream\r\ninference-header-content-length: {len(text)}\r\n")
+    return text + raw, {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(text)),
+    }
 
 
 def measure(seconds: float, rounds: int, connections: list[int]) -> None:

@@ -1,0 +1,85 @@
+"""Requests against a server, kept in flight by wrk (https://github.com/wg/wrk; Debian's package `wrk`)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+JSON = {"content-type": "application/json"}
+
+SCRIPT = """
+local file = io.open("{body}", "rb")
+wrk.method = "POST"
+wrk.body = file:read("*a")
+file:close()
+{headers}
+done = function(summary, latency, requests)
+  local failed = summary.errors
+  io.write(string.format(
+    "RESULT %d %d %f %f %d\\n", summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    failed.connect + failed.read + failed.write + failed.status + failed.timeout
+  ))
+end
+"""
+
+
+class Load(NamedTuple):
+    """What came of a time under load; latencies in seconds."""
+
+    requests: int
+    per_s: float
+    p50: float
+    p99: float
+
+
+class Client:
+    """Keeps `connections` requests in flight: the same bytes again and again, each answer awaited."""
+
+    def __init__(
+        self, url: str, path: str, body: bytes, connections: int, headers: dict[str, str] | None = None
+    ) -> None:
+        if shutil.which("wrk") is None:
+            raise SystemExit("The load comes from wrk, which isn't installed: `apt install wrk`, `brew install wrk`.")
+        self._url, self._connections = url + path, connections
+        self._folder = tempfile.TemporaryDirectory(prefix="lepton-load-")
+        file = Path(self._folder.name) / "body"
+        file.write_bytes(body)
+        lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (headers or JSON).items()]
+        self._script = Path(self._folder.name) / "post.lua"
+        self._script.write_text(SCRIPT.format(body=file, headers="\n".join(lines)))
+
+    def run(self, seconds: float) -> Load:
+        """So many seconds, rounded up to whole ones. RuntimeError where a request failed."""
+        whole = max(1, round(seconds + 0.49))
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{self._connections}",
+            f"-d{whole}s",
+            "--timeout",
+            "30s",
+            "-s",
+            self._script,
+            self._url,
+        ]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60 + whole, check=True).stdout
+        line = next(line for line in said.splitlines() if line.startswith("RESULT"))
+        requests, micros, p50, p99, failed = (float(word) for word in line.split()[1:])
+        if failed or not requests:
+            raise RuntimeError(f"{self._url}: {failed:.0f} of {requests:.0f} requests failed\n{said}")
+        return Load(int(requests), 1e6 * requests / micros, p50 / 1e6, p99 / 1e6)
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+
+def complete(data: bytes) -> bool:
+    """Whether a response has arrived with all of its content-length."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    place = data.find(b"\r\ncontent-length: ") + 18
+    return len(data) >= end + 4 + int(data[place : data.index(b"\r", place)])
