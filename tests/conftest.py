@@ -93,10 +93,16 @@ def sqlite_uri(mlflow_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{new_database(mlflow_template, tmp_path / 'registry')}"
 
 
-def free_port() -> int:
+def _free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives a port of the loopback that nobody listens on."""
+    return _free_port
 
 
 @contextmanager
@@ -105,7 +111,7 @@ def running_server(folder: Path, template: Path, *options: str, env: dict[str, s
     import httpx
 
     database = new_database(template, folder, "mlflow-artifacts:")
-    port = free_port()
+    port = _free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,12 +50,10 @@ def test_the_documented_target_keeps_the_contract(acme: Plugins) -> None:
     Contract.check()
 
 
-def test_the_unit_that_it_renders_serves(acme: Plugins, bare_environment: Any, tmp_path: Path) -> None:
+def test_the_unit_that_it_renders_serves(acme: Plugins, bare_environment: Any, free_port: Any, tmp_path: Path) -> None:
     """As systemd would start it, but for the user."""
     write_deployment(tmp_path / "deployment")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     generate.generate(tmp_path / "deployment", "systemd", tmp_path / "to", {"port": port, "home": str(tmp_path / "to")})
     unit = configparser.ConfigParser()
     unit.optionxform = str  # type: ignore[assignment,method-assign]

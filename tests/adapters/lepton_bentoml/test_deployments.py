@@ -65,7 +65,7 @@ def here(*arguments: object) -> tuple[int, str]:
     return ran.exit_code, ran.output
 
 
-def test_a_life_on_this_machine(client: Any, deployment: Path, tmp_path: Path) -> None:
+def test_a_life_on_this_machine(client: Any, deployment: Path, tmp_path: Path, free_port: Any) -> None:
     port = free_port()
     target = ("-t", "lepton-bentoml")
     made = cli("create", *target, "-m", deployment, "--name", "line", "-C", f"port={port}")
@@ -123,14 +123,14 @@ def test_a_life_on_this_machine(client: Any, deployment: Path, tmp_path: Path) -
     ],
 )
 def test_wrong_options_start_nothing(
-    name: str, options: dict[str, str], told: str, client: Any, deployment: Path
+    name: str, options: dict[str, str], told: str, client: Any, deployment: Path, free_port: Any
 ) -> None:
     with pytest.raises(MlflowException, match=told.replace("(", r"\(")):
         client.create_deployment(name, str(deployment), config={"port": str(free_port()), **options})
     assert client.list_deployments() == []
 
 
-def test_a_taken_port_and_a_path_to_nothing(client: Any, deployment: Path, tmp_path: Path) -> None:
+def test_a_taken_port_and_a_path_to_nothing(client: Any, deployment: Path, tmp_path: Path, free_port: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
@@ -143,7 +143,7 @@ def test_a_taken_port_and_a_path_to_nothing(client: Any, deployment: Path, tmp_p
 
 @pytest.mark.long
 def test_run_local_serves_until_it_is_told_to_end(
-    client: Any, deployment: Path, bare_environment: Any, tmp_path: Path
+    client: Any, deployment: Path, bare_environment: Any, tmp_path: Path, free_port: Any
 ) -> None:
     port = free_port()
     local = [sys.executable, "-c", CLI, "run-local", "-t", "lepton-bentoml", "-m", str(deployment), "--name", "line"]
@@ -158,7 +158,9 @@ def test_run_local_serves_until_it_is_told_to_end(
 
 
 @pytest.mark.long
-def test_an_update_that_fails_leaves_the_old_one_serving(client: Any, deployment: Path, tmp_path: Path) -> None:
+def test_an_update_that_fails_leaves_the_old_one_serving(
+    client: Any, deployment: Path, tmp_path: Path, free_port: Any
+) -> None:
     made = client.create_deployment("line", str(deployment), config={"port": str(free_port())})
     plan = write_deployment(tmp_path / "other")
     for folder in (tmp_path / "other" / "models").iterdir():
@@ -173,7 +175,7 @@ def test_an_update_that_fails_leaves_the_old_one_serving(client: Any, deployment
 
 
 @pytest.mark.long
-def test_the_deployer_keeps_the_contract(client: Any) -> None:
+def test_the_deployer_keeps_the_contract(client: Any, free_port: Any) -> None:
     contract: Any = type("Contract", (DeployerContract,), {"deployer": BentomlDeployer})
     contract.options = {"port": str(free_port())}
     contract.check()
@@ -186,9 +188,3 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,13 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +142,7 @@ def test_a_local_fallback_answers_where_no_service_does(apart: Path, tmp_path: P
 
 
 @pytest.fixture
-def served(apart: Path, tmp_path: Path) -> Iterator[str]:
+def served(apart: Path, tmp_path: Path, bare_environment: Any, free_port: Any) -> Iterator[str]:
     """The URL of the bento, built and served as a user does."""
     generate(apart, "bentoml", tmp_path / "project", {})
     # The plan asks for a GPU, which `bentoml serve` would look for.
@@ -164,28 +160,11 @@ def served(apart: Path, tmp_path: Path) -> Iterator[str]:
         "line-router-v1": 1,
         "line-router-v2": 1,
     }
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path / "serve.log"
-    with log.open("wb") as stream:
-        serve = [*bentoml, "serve", "line-router:t1", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(serve, env=env, cwd=tmp_path, stdout=stream, stderr=stream, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            assert process.poll() is None, log.read_text()[-4000:]
-            assert time.monotonic() < deadline, log.read_text()[-4000:]
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve = [*bentoml, "serve", "line-router:t1", "--host", "127.0.0.1", "--port", str(port)]
+    with bare_environment.serving(serve, f"{url}/readyz", tmp_path, env):
+        yield url
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""The target `bentoml`: its configuration, its models, its endpoints; `test_conformance.py` builds and serves it."""
+"""The target `bentoml`: its configuration, its models, its endpoints; `conformance/` builds and serves it."""
 
 from __future__ import annotations
 

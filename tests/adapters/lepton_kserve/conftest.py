@@ -79,10 +79,15 @@ def rendered(deployment: Path) -> Path:
     return to
 
 
+@pytest.fixture(scope="session")
+def manifest_of() -> Callable[[Path], Any]:
+    """The InferenceService that was rendered to a folder."""
+    return lambda folder: yaml.safe_load((folder / "inferenceservice.yaml").read_text())
+
+
 @pytest.fixture
-def manifest(rendered: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
-    return found
+def manifest(rendered: Path, manifest_of: Callable[[Path], Any]) -> Any:
+    return manifest_of(rendered)
 
 
 #: As a kubelet starts a "restricted" container: another user than root, no capabilities, nothing writable but a volume.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -228,14 +227,20 @@ def test_wrong_options_are_told_before_anything_is_applied(
 
 
 def test_predict_posts_to_the_service(
-    client: Any, api_server: Any, deployment: Path, bare_environment: Any, tmp_path: Path, monkeypatch: Any
+    client: Any,
+    api_server: Any,
+    deployment: Path,
+    bare_environment: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+    free_port: Any,
 ) -> None:
     """The service is the predictor's process on this machine."""
     client.create_deployment("line", str(deployment), config=OPTIONS)
     rows = pd.DataFrame({"x": [0.0, 1.0, 2.0], "unit": list("abc")})
     with pytest.raises(MlflowException, match="can't be reached from here"):
         client.predict("line", rows)
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "lepton_kserve.predictor", "--deployment", str(deployment), "--port", str(port)]
     with bare_environment.serving(command, f"http://127.0.0.1:{port}/v2/health/ready", tmp_path):
         monkeypatch.setenv("LEPTON_KSERVE_INGRESS", f"http://127.0.0.1:{port}")
@@ -250,8 +255,10 @@ def test_predict_posts_to_the_service(
             client.predict("line", pd.DataFrame({"x": ["far"]}))
 
 
-def test_run_local_serves_as_the_container_would(deployment: Path, bare_environment: Any, tmp_path: Path) -> None:
-    port = _free_port()
+def test_run_local_serves_as_the_container_would(
+    deployment: Path, bare_environment: Any, tmp_path: Path, free_port: Any
+) -> None:
+    port = free_port()
     arguments = ["run-local", "-t", "lepton-kserve", "-m", str(deployment), "--name", "late", "-C", f"port={port}"]
     code = "from mlflow.deployments.cli import commands; commands()"
     with bare_environment.serving(
@@ -279,9 +286,3 @@ def _revalidate(api_server: Any) -> None:
     import jsonschema
 
     api_server.validator = jsonschema.Draft7Validator(api_server.schema)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

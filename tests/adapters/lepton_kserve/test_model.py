@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,20 +43,14 @@ X, UNITS = [0.0, 1.0, 2.0, 3.0], list("abcd")
 ROWS = [{"x": x, "unit": unit} for x, unit in zip(X, UNITS, strict=True)]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("model-server") / "decisions"
 
 
 @pytest.fixture(scope="module")
-def model_server(bare_environment: Any, deployment: Path, log: Path) -> Iterator[tuple[str, int]]:
-    http, grpc = _free_port(), _free_port()
+def model_server(bare_environment: Any, deployment: Path, log: Path, free_port: Any) -> Iterator[tuple[str, int]]:
+    http, grpc = free_port(), free_port()
     command = [sys.executable, "-c", MODEL, str(deployment), str(http), str(grpc), f"file://{log}"]
     url = f"http://127.0.0.1:{http}"
     with bare_environment.serving(command, f"{url}/v2/health/ready", log.parent, {"LEPTON_TOKEN": TOKEN}):
@@ -123,8 +116,10 @@ def test_the_header_is_the_key_and_headers_say_who_answered(model_server: Any, d
         assert infer.json()["parameters"]["lepton_decision"] == infer.headers["x-lepton-decision"]
 
 
-def test_it_keeps_its_decisions_and_ends_well(bare_environment: Any, deployment: Path, tmp_path: Path) -> None:
-    port, grpc = _free_port(), _free_port()
+def test_it_keeps_its_decisions_and_ends_well(
+    bare_environment: Any, deployment: Path, tmp_path: Path, free_port: Any
+) -> None:
+    port, grpc = free_port(), free_port()
     command = [sys.executable, "-c", MODEL, str(deployment), str(port), str(grpc), f"file://{tmp_path}/decisions"]
     url = f"http://127.0.0.1:{port}"
     with bare_environment.serving(command, f"{url}/v2/health/ready", tmp_path):
@@ -166,9 +161,9 @@ def test_bad_input_is_one_clear_400(path: str, body: Any, told: str, model_serve
 
 
 def test_headers_pass_a_transformer_both_ways(
-    model_server: Any, bare_environment: Any, deployment: Path, log: Path
+    model_server: Any, bare_environment: Any, deployment: Path, log: Path, free_port: Any
 ) -> None:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-c", TRANSFORMER, model_server[0].removeprefix("http://"), str(port)]
     url = f"http://127.0.0.1:{port}"
     (log.parent / "transformer").mkdir()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +94,6 @@ def started(apart: Path, tmp_path: Path) -> Iterator[Callable[[Path, str, int], 
         process.wait(20)
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def asked(url: str) -> tuple[Any, list[str]]:
     """Answers and versions of the rows, over V2."""
     inputs = [
@@ -116,7 +108,7 @@ def asked(url: str) -> tuple[Any, list[str]]:
 
 
 def test_services_and_their_router_decide_as_one_process_does(
-    apart: Path, tmp_path: Path, started: Callable[[Path, str, int], str]
+    apart: Path, tmp_path: Path, started: Callable[[Path, str, int], str], free_port: Any
 ) -> None:
     to, ports = tmp_path / "to", free_port()
     generate(apart, "kserve", to, {**OPTIONS, "service_url": f"http://127.0.1.{{version}}:{ports}"})

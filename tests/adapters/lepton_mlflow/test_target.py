@@ -1,4 +1,4 @@
-"""The target `mlflow`: what it renders and how it loads; `test_conformance.py` serves it without Lepton beside it."""
+"""The target `mlflow`: what it renders and how it loads; `conformance/` serves it without Lepton beside it."""
 
 from __future__ import annotations
 

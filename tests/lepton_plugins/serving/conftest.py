@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -283,10 +282,3 @@ def client(server: RunningServer) -> Iterator[httpx.Client]:
 def tensor_server(tensor_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with run_server(tensor_deployment.path, tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
