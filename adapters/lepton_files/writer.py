@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 from typing import IO
 from uuid import uuid4
 
@@ -18,8 +18,9 @@ from lepton_plugins.routing.store import DecisionBlock
 
 logger = logging.getLogger("lepton_files")
 
-#: Lines made in one go.
-_TURN = 50
+#: So long lines are made in one go, then nothing is done for a while, in seconds: who holds the interpreter's lock keeps
+#: requests waiting for it, and one who only offers it (`sleep(0)`) has it back before they have woken.
+_TURN, _PAUSE = 0.0001, 0.0002
 
 
 class LineFile:
@@ -137,9 +138,11 @@ class BlockWriter:
     def _write(self, blocks: list[DecisionBlock]) -> int:
         lost = 0
         lines = bytearray()
-        for number, block in enumerate(blocks, start=1):
-            if number % _TURN == 0:
-                sleep(0)  # Else requests wait for the interpreter's lock until all lines are made.
+        pause = perf_counter() + _TURN
+        for block in blocks:
+            if perf_counter() > pause:
+                sleep(_PAUSE)
+                pause = perf_counter() + _TURN
             try:
                 lines += encode_block(block)
             except Exception:  # One block that can't be written must not stop those after it.
