@@ -8,7 +8,6 @@ and packs none) and pymoo's GA and PSO solve the same (extra [bench]).
 
 from __future__ import annotations
 
-import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+from arguments import parser
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import NoSolutionInTime
@@ -238,11 +238,11 @@ def measure(name: str, problem: AllocationProblem, peers: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=2000, help="the most versions")
-    parser.add_argument("--peers", action="store_true", help="CP-SAT and pymoo, too, where they are installed")
-    parser.add_argument("--only", default="", help="instances whose name contains this")
-    asked = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--most", type=int, default=2000, help="the most versions")
+    arguments.add_argument("--peers", action="store_true", help="CP-SAT and pymoo, too, where they are installed")
+    arguments.add_argument("--only", default="", help="instances whose name contains this")
+    asked = arguments.parse_args()
     for versions in (size for size in (20, 200, 2000) if size <= asked.most):
         instances = {
             f"pools, {versions} versions, 10 segments, 14 nodes": partial(pooled, versions),

@@ -8,10 +8,8 @@ its own. What a batch of 32 costs is measured first and printed. Asked for: at l
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from time import perf_counter
 import numpy as np
 import onnx
 import onnxruntime
+from arguments import parser
 from onnx import TensorProto, helper, numpy_helper
 from serving import Subject, deployments, turns
 
@@ -110,12 +109,11 @@ def measure(seconds: float, rounds: int, connections: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=64)
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=3.0, help="of each turn")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--connections", type=int, default=64)
+    given = arguments.parse_args()
     measure(given.seconds, given.rounds, given.connections)
 
 

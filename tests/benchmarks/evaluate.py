@@ -8,7 +8,6 @@ registry included.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -16,6 +15,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from arguments import parser
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
@@ -88,10 +89,10 @@ class Watch:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--no-cost", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", type=int, default=100_000)
+    arguments.add_argument("--no-cost", action="store_true")
+    given = arguments.parse_args()
     from lepton_mlflow.registry import MlflowRegistry
     from lepton_plugins.evaluation.compare import compare
     from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate
@@ -100,7 +101,7 @@ def main() -> int:
         registry = MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
         register(registry, Path(folder))
         file = Path(folder) / "june.parquet"
-        make(arguments.rows, 1).to_parquet(file)
+        make(given.rows, 1).to_parquet(file)
         watch = Watch()
         begun, cpu = time.perf_counter(), time.process_time()
         reports = evaluate(
@@ -110,12 +111,12 @@ def main() -> int:
             target="late",
             task="classification",
             slices=["carrier", "distance:4"],
-            options=EvaluationOptions(trust="pickle", cost=not arguments.no_cost),
+            options=EvaluationOptions(trust="pickle", cost=not given.no_cost),
             progress=watch,
         )
         took, cpu = time.perf_counter() - begun, time.process_time() - cpu
         slices = {len(report.slices) for report in reports}
-        print(f"{len(reports)} versions × {arguments.rows:,} rows × {slices} slices: {took:.1f} s ({cpu:.1f} s CPU)")
+        print(f"{len(reports)} versions × {given.rows:,} rows × {slices} slices: {took:.1f} s ({cpu:.1f} s CPU)")
         for stage, seconds in sorted(watch.spent.items(), key=lambda item: -item[1]):
             print(f"  {stage:8} {seconds:6.2f} s  {watch.cpu[stage]:6.2f} s CPU")
         beyond = took - watch.spent["predict"]

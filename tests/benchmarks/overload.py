@@ -13,14 +13,11 @@ generator share the machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import select
-import signal
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections import deque
@@ -30,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from arguments import parser
 from load import complete
 from onnx import TensorProto, helper, numpy_helper
 from serving import deployments
@@ -357,14 +355,13 @@ def show(outcomes: list[Outcome], task: Task, slo: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each step")
-    parser.add_argument("--slo", type=float, default=0.25, help="in seconds")
-    parser.add_argument("--copies", type=int, default=16000, help="of a row that version 2 averages over")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--trace", action="store_true", help="each second too")
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=5.0, help="of each step")
+    arguments.add_argument("--slo", type=float, default=0.25, help="in seconds")
+    arguments.add_argument("--copies", type=int, default=16000, help="of a row that version 2 averages over")
+    arguments.add_argument("--rounds", type=int, default=1)
+    arguments.add_argument("--trace", action="store_true", help="each second too")
+    given = arguments.parse_args()
     measure(given.seconds, given.slo, given.copies, given.rounds, given.trace)
 
 

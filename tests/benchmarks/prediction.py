@@ -10,7 +10,6 @@ throughput of the slowest version. Ratios are taken round by round.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,6 +24,7 @@ import mlflow.pyfunc
 import numpy as np
 import onnx
 import pandas as pd
+from arguments import parser
 from serving import deployments, ratio
 from skl2onnx import to_onnx
 from sklearn.ensemble import GradientBoostingClassifier
@@ -97,10 +97,10 @@ def measure(rows: int, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", type=int, default=100_000)
+    arguments.add_argument("--rounds", type=int, default=5)
+    given = arguments.parse_args()
     measure(given.rows, given.rounds)
 
 

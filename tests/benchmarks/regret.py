@@ -12,11 +12,12 @@ t; `ratio` is to the better peer at its defaults.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from arguments import parser
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -188,10 +189,10 @@ def play(player: Player, x: np.ndarray, chances: np.ndarray, seed: int) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--environments", default=",".join(ENVIRONMENTS))
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--seeds", type=int, default=20)
+    arguments.add_argument("--environments", default=",".join(ENVIRONMENTS))
+    given = arguments.parse_args()
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {given.seeds} seeds")
     for environment in given.environments.split(","):
         found: dict[str, np.ndarray] = {}

@@ -8,7 +8,6 @@ computes in one of the two revisions. Prints what was counted and how long a pla
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from arguments import parser
 from load import complete
 from serving import FEATURES, deployments
 
@@ -139,12 +139,12 @@ def measure(reloads: int, requests: int, connections: int, workers: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reloads", type=int, default=100)
-    parser.add_argument("--requests", type=int, default=500_000)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=1)
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--reloads", type=int, default=100)
+    arguments.add_argument("--requests", type=int, default=500_000)
+    arguments.add_argument("--connections", type=int, default=16)
+    arguments.add_argument("--workers", type=int, default=1)
+    given = arguments.parse_args()
     print(json.dumps(measure(given.reloads, given.requests, given.connections, given.workers), indent=2))
 
 

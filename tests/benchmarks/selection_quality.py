@@ -13,13 +13,14 @@ is gone. What isn't reached is printed as it is.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from arguments import parser
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
 
@@ -288,11 +289,11 @@ def _classes(task: Task) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--results", type=Path, help="keep the figures in this JSON file, and go on from it")
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--tasks", default=",".join(TASKS))
+    arguments.add_argument("--picture", type=Path)
+    arguments.add_argument("--results", type=Path, help="keep the figures in this JSON file, and go on from it")
+    given = arguments.parse_args()
     picture, kept = (None if path is None else path.absolute() for path in (given.picture, given.results))
     results = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -11,11 +11,9 @@ The load comes from wrk.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from typing import Any, NamedTuple
 
 import peers
 import psutil
+from arguments import parser
 from load import Client, Load
 
 ECHO = """
@@ -163,14 +162,13 @@ def measure(seconds: float, rounds: int, versions: int, connections: list[int], 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--versions", type=int, default=3)
-    parser.add_argument("--peers", action="store_true", help="KServe, MLflow and BentoML too")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=2.0, help="of each turn")
+    arguments.add_argument("--rounds", type=int, default=10)
+    arguments.add_argument("--versions", type=int, default=3)
+    arguments.add_argument("--peers", action="store_true", help="KServe, MLflow and BentoML too")
+    arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    given = arguments.parse_args()
     measure(given.seconds, given.rounds, given.versions, given.connections, given.peers)
 
 

@@ -9,7 +9,6 @@ Beside it stands the CPU that importing the packages alone takes, so that a slow
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from statistics import median
 
 import numpy as np
 import psutil
+from arguments import parser
 
 NEEDED = "import numpy, onnxruntime, prometheus_client, pydantic, starlette.applications, typer, uvicorn"
 
@@ -77,10 +77,10 @@ def start(directory: Path, folder: Path) -> tuple[float, float, float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--starts", type=int, default=15)
-    parser.add_argument("--directory", type=Path)
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--starts", type=int, default=15)
+    arguments.add_argument("--directory", type=Path)
+    given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         directory = given.directory or make(folder)

@@ -12,7 +12,6 @@ own. The machine's load is printed: trust the ratios.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ import peers
 import psutil
 import serving
 import yaml
+from arguments import parser
 from load import Client
 
 from lepton_plugins.generate import generate
@@ -213,12 +213,11 @@ def measure(seconds: float, rounds: int, versions: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--versions", type=int, default=3)
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=3.0, help="of each turn")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--versions", type=int, default=3)
+    given = arguments.parse_args()
     measure(given.seconds, given.rounds, given.versions)
 
 

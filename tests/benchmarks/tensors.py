@@ -10,11 +10,8 @@ reads the bytes, `InferRequest.from_bytes` in KServe 0.21, and so is no faster t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import peers
+from arguments import parser
 from load import JSON
 from onnx import TensorProto, helper, numpy_helper
 from serving import Subject, deployments, turns
@@ -109,12 +107,11 @@ def measure(seconds: float, rounds: int, connections: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the servers end with it.
+    arguments = parser(__doc__)
+    arguments.add_argument("--seconds", type=float, default=2.0, help="of each turn")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8])
+    given = arguments.parse_args()
     measure(given.seconds, given.rounds, given.connections)
 
 

@@ -8,7 +8,6 @@ files loaded as `--loaded` of them have. Asked for: ready within 3 s.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
+from arguments import parser
 from serving import FEATURES, deployments
 
 
@@ -66,11 +66,11 @@ def measure(versions: int, loaded: int, rounds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--versions", type=int, default=1000)
-    parser.add_argument("--loaded", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--versions", type=int, default=1000)
+    arguments.add_argument("--loaded", type=int, default=20)
+    arguments.add_argument("--rounds", type=int, default=3)
+    given = arguments.parse_args()
     print(json.dumps(measure(given.versions, given.loaded, given.rounds), indent=2))
 
 
