@@ -41,7 +41,7 @@ format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l __main__ tests/benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
