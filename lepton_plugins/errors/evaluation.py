@@ -126,6 +126,7 @@ class TimedOut(LeptonError):
     """A version that took longer than it may."""
 
     code = "timed_out"
+    http_status = 504
 
     def __init__(self, version: str, action: str, seconds: float) -> None:
         super().__init__(f"Version {version} didn't {action} within {seconds:g} s and was given up.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lepton_plugins.errors.base import LeptonError
@@ -16,6 +17,23 @@ class ModelFailed(LeptonError):
     def __init__(self, version: str, action: str, reason: str) -> None:
         self.action, self.reason = action, reason
         super().__init__(f"Version {version} failed to {action}: {reason}")
+
+
+class NoVersionAnswered(ModelFailed):
+    """Rows that neither the chosen version nor a fallback answered; the client gets no more than this sentence.
+
+    `failed` are the versions as they were asked, each with its error's code. `away` is the status where none of them
+    failed by itself: they can't be reached or have too much to do (503), or take too long (504).
+    """
+
+    def __init__(self, failed: Sequence[tuple[str, str]], away: int | None, reference: str) -> None:
+        tried = ", then ".join(f"version {version} ({code})" for version, code in failed)
+        LeptonError.__init__(
+            self, f"No version could answer: {tried}. The server's log has the reason under {reference}"
+        )
+        self.action, self.reason, self.reference = "answer", tried, reference
+        if away is not None:
+            self.code, self.http_status = "no_version_available", away
 
 
 class ModelFilesInvalid(LeptonError):

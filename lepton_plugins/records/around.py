@@ -71,7 +71,8 @@ class Around(SpecRecord):
     degrade: Degrade | None = None
     """When an arm has too much to do, a cheaper one answers: `{}` takes what is usual. Absent: never."""
     fallback: VersionNumber | None = None
-    """The arm that answers when the chosen one can't; default: the default arm."""
+    """The arm that answers when the chosen one can't, before the default arm. Where that can't either, the request
+    fails: 500 where one of them failed by itself, 503 or 504 where all are away or too slow."""
     timeout: Seconds | None = None
     """How long an arm may take before the fallback answers."""
     breaker: Breaker | None = Breaker()

@@ -11,7 +11,14 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, ModelFailed, NullUnanswered, OutputInvalid, RequestInvalid
+from lepton_plugins.errors import (
+    LeptonError,
+    ModelFailed,
+    NoVersionAnswered,
+    NullUnanswered,
+    OutputInvalid,
+    RequestInvalid,
+)
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
@@ -22,6 +29,9 @@ from lepton_plugins.routing.streaming import Cancellation, begun
 from lepton_plugins.routing.time_limit import TimeLimit
 
 logger = logging.getLogger("lepton_plugins.routing")
+
+#: The statuses of versions that may answer the same rows later: they can't be reached, or have too much to do.
+_AWAY = {503, 504}
 
 
 class Answer(NamedTuple):
@@ -157,7 +167,7 @@ class Answerer:
 
         Another arm is asked only as long as no part has come.
         """
-        first: Exception | None = None
+        failed: list[tuple[int, Exception]] = []
         for other in dict.fromkeys((arm, self._fallback, self._default)):
             try:
                 parts = begun(self._parts(other, columns, request, cancelled))
@@ -166,13 +176,12 @@ class Answerer:
             except Exception as error:
                 if cancelled.done:
                     raise
-                first = first or error
+                failed.append((other, error))
                 continue
-            if first is not None:
+            if failed:
                 self._counters.add(fallback=1)
-            return parts, other, None if first is None else error_code(first)
-        assert first is not None
-        raise self._nobody(self._default, first)
+            return parts, other, error_code(failed[0][1]) if failed else None
+        raise self._nobody(failed)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -266,18 +275,20 @@ class Answerer:
                 raise tried[-1].error  # type: ignore[misc]
         if not tried and isinstance(part.error, OutputInvalid):
             raise part.error
-        assert part.error is not None
-        raise self._nobody(tried[-1].arm if tried else part.arm, part.error)
+        raise self._nobody([(failed.arm, failed.error) for failed in (part, *tried) if failed.error is not None])
 
-    def _nobody(self, last: int, error: Exception) -> Exception:
-        """What the caller is told where no version answered."""
+    def _nobody(self, failed: Sequence[tuple[int, Exception]]) -> Exception:
+        """What the caller is told where no version answered, by the arms in the order in which they were asked."""
+        error = failed[0][1]
         if isinstance(error, RequestInvalid):
             return error
         reference = uuid4().hex[:12]
         logger.error("no version answered (%s): %s", reference, error, exc_info=error)
-        failed = ModelFailed(self._arms[last].version, "answer", f"the server's log has the reason under {reference}")
-        failed.__suppress_context__ = True
-        return failed
+        statuses = {error.http_status if isinstance(error, LeptonError) else 500 for _, error in failed}
+        asked = [(self._arms[arm].version, error_code(error)) for arm, error in failed]
+        told = NoVersionAnswered(asked, min(statuses) if statuses <= _AWAY else None, reference)
+        told.__suppress_context__ = True
+        return told
 
     def _parts(
         self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation

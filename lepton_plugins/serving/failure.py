@@ -14,6 +14,7 @@ from lepton_plugins.errors import (
     MethodNotAllowed,
     ModelNotFound,
     NotReady,
+    NoVersionAnswered,
     OutputInvalid,
     Overloaded,
     RequestInvalid,
@@ -33,6 +34,7 @@ PUBLIC = (
     MethodNotAllowed,
     ModelNotFound,
     NotReady,
+    NoVersionAnswered,
     OutputInvalid,
     Overloaded,
     RequestInvalid,
@@ -58,6 +60,8 @@ def error_answer(error: Exception) -> Answer:
             said["field"] = _short(error.field)
         if error.expected is not None:
             said["expected"] = _short(error.expected)
+    if isinstance(error, NoVersionAnswered):
+        said["id"] = error.reference
     return Answer(encode_json(said), _headers(error), error.http_status)
 
 
@@ -74,7 +78,7 @@ def _headers(error: LeptonError) -> Headers:
         return [*JSON_HEADERS, (b"www-authenticate", b"Bearer")]
     if isinstance(error, MethodNotAllowed):
         return [*JSON_HEADERS, (b"allow", ", ".join(error.allowed).encode())]
-    if isinstance(error, Overloaded | NotReady):
+    if isinstance(error, Overloaded | NotReady) or (isinstance(error, NoVersionAnswered) and error.http_status == 503):
         return [*JSON_HEADERS, (b"retry-after", b"1")]
     if isinstance(error, BodyTooLarge | BodyTooSlow):
         # What is still on its way isn't waited for.

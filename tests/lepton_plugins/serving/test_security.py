@@ -243,6 +243,7 @@ def test_an_unexpected_failure_tells_an_id_and_nothing_else(make_deployment, sta
         ):
             response = client.post(path, json=body)
             assert (response.status_code, response.json()["code"]) == (500, "model_failed")
+            assert response.json()["error"].startswith("No version could answer: version 1 (model_failed). ")
             for telling in ("Traceback", "onnxruntime", str(tmp_path), ".py", "site-packages", "/", "INVALID"):
                 assert telling not in response.text.replace("application/json", "")
             logged = server.errors.read_text()
