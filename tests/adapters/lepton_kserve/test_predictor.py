@@ -102,10 +102,6 @@ def _answers_v1_and_v2(
     assert any((tmp_path / "state").rglob("*")), "decisions are kept"
 
 
-def _manifest(rendered: Path) -> Any:
-    return yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
-
-
 def _mounted(rendered: Path, deployment: Path, tmp_path: Path) -> Path:
     """What the storage initializer and the ConfigMap make of /mnt."""
     config = yaml.safe_load((rendered / "plan.yaml").read_text())

@@ -66,6 +66,17 @@ def onnx_file(model_folder: Path) -> Path:
 
 
 @pytest.fixture
+def saved_model(tmp_path: Path) -> Path:
+    """A SavedModel directory as TensorFlow writes it, as far as can be seen without TensorFlow."""
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12\x0fserving_default")
+    (folder / "variables" / "variables.index").write_bytes(b"index")
+    (folder / "variables" / "variables.data-00000-of-00001").write_bytes(b"data")
+    return folder
+
+
+@pytest.fixture
 def register(registry: Any, model_name: str, onnx_file: Path) -> Callable[..., ModelVersion]:
     """Registers the ONNX model once more."""
 

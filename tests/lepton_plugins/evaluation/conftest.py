@@ -11,9 +11,27 @@ import pandas as pd
 import pytest
 
 from lepton_mlflow.registry import MlflowRegistry
+from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate
+from lepton_plugins.evaluation.predictions import read_predictions
+from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 
 FEATURES = ["x0", "x1", "x2", "distance"]
+#: What the fixture `register` gives.
+Register = Callable[..., ModelVersion]
+QUICK = EvaluationOptions(cost=False, trust="pickle", dataset_name="june")
+
+
+def run(registry: MlflowRegistry, data: Any, **more: Any) -> list[EvaluationReport]:
+    """Evaluate `flights`, by default quickly and as the classification of `late`."""
+    asked = {"target": "late", "task": "classification", "options": QUICK, **more}
+    return evaluate(registry, "flights", data, **asked)
+
+
+def predictions_of(registry: MlflowRegistry, report: EvaluationReport, to: Path) -> Any:
+    path = registry.get_report_file(report, "predictions.parquet", to)
+    assert path is not None
+    return read_predictions(path, report)
 
 
 def make_flights(rows: int, seed: int) -> pd.DataFrame:
@@ -86,7 +104,7 @@ def own(sqlite_uri: str) -> MlflowRegistry:
 
 
 @pytest.fixture
-def register(own: MlflowRegistry) -> Callable[..., ModelVersion]:
+def register(own: MlflowRegistry) -> Register:
     """Registers a file as the next version of `flights`."""
 
     def register(path: Path, label: str | None = None, framework: str | None = None) -> ModelVersion:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,8 @@ from lepton_plugins.evaluation.comparison import Comparison
 from lepton_plugins.evaluation.difference import paired_difference
 from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate, take_over
 from lepton_plugins.evaluation.predictions import read_predictions
-from lepton_plugins.records.version import ModelVersion
 
-from .conftest import FEATURES, make_flights
-
-Register = Callable[..., ModelVersion]
+from .conftest import FEATURES, Register, make_flights
 
 
 def run(registry: MlflowRegistry, data: pd.DataFrame, **more: Any) -> None:

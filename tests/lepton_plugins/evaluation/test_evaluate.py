@@ -1,9 +1,7 @@
-"""Evaluating real versions in a real registry: figures, failures, trust, what is stored."""
+"""Evaluating real versions in a real registry: figures, data, progress, what is stored."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,11 @@ from sklearn import metrics as sk
 
 from lepton_mlflow.registry import MlflowRegistry
 from lepton_plugins.errors import LeptonError
-from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate
-from lepton_plugins.evaluation.predictions import read_predictions
+from lepton_plugins.evaluation.evaluate import evaluate
 from lepton_plugins.records.report import EvaluationReport
 from lepton_plugins.records.version import ModelVersion
 
-from .conftest import FEATURES, answering, save_estimator
-
-Register = Callable[..., ModelVersion]
-QUICK = EvaluationOptions(cost=False, trust="pickle", dataset_name="june")
-
-
-def run(registry: MlflowRegistry, data: Any, **more: Any) -> list[EvaluationReport]:
-    asked = {"target": "late", "task": "classification", "options": QUICK, **more}
-    return evaluate(registry, "flights", data, **asked)
-
-
-def predictions_of(registry: MlflowRegistry, report: EvaluationReport, to: Path) -> Any:
-    path = registry.get_report_file(report, "predictions.parquet", to)
-    assert path is not None
-    return read_predictions(path, report)
+from .conftest import FEATURES, QUICK, Register, answering, predictions_of, run, save_estimator
 
 
 def test_versions_of_several_formats_are_measured_as_scikit_learn_measures(
@@ -82,91 +65,6 @@ def test_versions_of_several_formats_are_measured_as_scikit_learn_measures(
         assert sum(slice_.by == ("carrier", "origin") for slice_ in report.slices) == 6
         assert sum(slice_.n for slice_ in report.slices if slice_.by == ("distance",)) == len(flights)
     assert len({report.dataset.digest for report in reports}) == 1
-
-
-def test_one_version_that_fails_has_a_report_that_says_so_and_the_others_go_on(
-    own: MlflowRegistry, register: Register, trained: dict[str, Path], flights: pd.DataFrame, tmp_path: Path
-) -> None:
-    def nan(rows: pd.DataFrame) -> Any:
-        answer = np.full((len(rows), 2), 0.5)
-        answer[rows.x0.to_numpy() > 1.5] = np.nan
-        return answer
-
-    def crash(rows: pd.DataFrame) -> Any:
-        raise KeyError("no such column")
-
-    def quit_(rows: pd.DataFrame) -> Any:
-        raise SystemExit(3)
-
-    def shape(rows: pd.DataFrame) -> Any:
-        return np.full((len(rows) + 1, 2), 0.5)
-
-    def slow(rows: pd.DataFrame) -> Any:
-        time.sleep(30)
-
-    def broken_load() -> None:
-        raise RuntimeError("built for another version")
-
-    models = [nan, crash, quit_, shape, slow]
-    register(trained["trees"])
-    for model in models:
-        register(save_estimator(answering(model), tmp_path / f"{model.__name__}.pkl"))
-    register(save_estimator(answering(nan, on_load=broken_load), tmp_path / "load.pkl"))
-    register(trained["linear"])
-    begun = time.monotonic()
-    reports = run(own, flights[[*FEATURES, "late"]], options=QUICK.model_copy(update={"time_limit": 2.0}))
-    assert time.monotonic() - begun < 30
-    found = [(r.failure.stage, r.failure.code) if r.failure else None for r in reports]
-    assert found == [
-        None,
-        ("predict", "output_invalid"),
-        ("predict", "model_failed"),
-        ("predict", "model_failed"),
-        ("predict", "output_unavailable"),
-        ("predict", "timed_out"),
-        ("load", "model_failed"),
-        None,
-    ]
-    failure = reports[1].failure
-    assert failure is not None
-    rows = int((flights.x0 > 1.5).sum())
-    assert f"NaN in {rows} of {len(flights)} rows (first: row {int((flights.x0 > 1.5).argmax())})" in failure.reason
-    assert "no such column" in str(reports[2].failure)
-    assert "built for another version" in str(reports[6].failure)
-    for report in reports:
-        assert own.get_report("flights", report.version) == report, "failed ones are stored too"
-
-
-def test_formats_that_carry_code_need_leave_and_are_not_touched_without(
-    own: MlflowRegistry, register: Register, trained: dict[str, Path], flights: pd.DataFrame, tmp_path: Path
-) -> None:
-    witness = tmp_path / "loaded"
-
-    def touch() -> None:
-        witness.touch()
-
-    def half(rows: pd.DataFrame) -> Any:
-        return np.full((len(rows), 2), 0.5)
-
-    version = register(save_estimator(answering(half, on_load=touch), tmp_path / "m.pkl"))
-    register(trained["linear"])
-    witness.unlink(missing_ok=True)
-    cautious = EvaluationOptions(cost_seconds=0.1)
-    refused, other = run(own, flights[[*FEATURES, "late"]], options=cautious)
-    assert refused.failure is not None
-    assert (refused.failure.stage, refused.failure.code) == ("load", "trust_required")
-    assert refused.carries_code
-    assert "--trust pickle" in refused.failure.reason
-    assert not witness.exists(), "its code didn't run, in no process"
-    assert other.ok
-
-    trusted, _ = run(own, flights[[*FEATURES, "late"]])
-    assert trusted.ok
-    assert witness.exists()
-    again, _ = run(own, flights[[*FEATURES, "late"]], options=cautious)
-    assert again.failure is not None
-    assert any("earlier report stays" in note for note in again.notes)
-    assert own.get_report("flights", version.version) == trusted
 
 
 def test_files_are_copied_once_and_loaded_once(
@@ -274,102 +172,6 @@ def test_what_stands_against_the_data_leaves_the_earlier_reports_in_place(
     assert own.get_report("flights", "2") == first, "without an earlier one the failure is the report"
 
 
-def test_a_version_that_needs_another_column_says_which(
-    own: MlflowRegistry, register: Register, trained: dict[str, Path], flights: pd.DataFrame
-) -> None:
-    register(trained["signed"])
-    register(trained["bare"])
-    signed, bare = run(own, flights[["x0", "x1", "late"]].rename(columns={"x1": "x_1"}))
-    assert signed.failure is not None
-    assert signed.failure.code == "inputs_missing"
-    assert "x1, x2, distance" in signed.failure.reason
-    assert bare.failure is not None
-    assert bare.failure.code == "inputs_missing", "it knows the columns that it was fitted on"
-    assert "x1" in bare.failure.reason
-
-
-def test_a_classifier_without_probabilities_is_scored_by_its_labels(
-    own: MlflowRegistry, register: Register, flights: pd.DataFrame, tmp_path: Path
-) -> None:
-    from sklearn.linear_model import RidgeClassifier
-
-    model = RidgeClassifier().fit(flights[["x0", "x1"]], flights.late)
-    register(save_estimator(model, tmp_path / "ridge.pkl"))
-    (report,) = run(own, flights[["x0", "x1", "late"]])
-    assert report.output == "label"
-    assert report.metrics["accuracy"].value == pytest.approx(model.score(flights[["x0", "x1"]], flights.late))
-    assert report.metrics["roc_auc"].value is None
-    assert any("scored by its labels" in note and "no predict_proba" in note for note in report.notes)
-
-
-def test_three_classes_by_name_with_a_class_that_the_model_never_saw(
-    own: MlflowRegistry, register: Register, flights: pd.DataFrame, tmp_path: Path
-) -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    data = flights.assign(when=np.select([flights.x0 > 0.5, flights.x0 < -0.5], ["late", "early"], "on time"))
-    features = ["x0", "x1"]
-    whole = LogisticRegression().fit(data[features], data.when)
-    part = LogisticRegression().fit(*(data[data.when != "early"][columns] for columns in (features, "when")))
-    for index, model in enumerate((whole, part)):
-        register(save_estimator(model, tmp_path / f"{index}.pkl"))
-    first, second = run(own, data[[*features, "when"]], target="when")
-    assert first.classes == second.classes == ("early", "late", "on time")
-    assert first.metrics["log_loss"].value == pytest.approx(sk.log_loss(data.when, whole.predict_proba(data[features])))
-    assert first.metrics["f1_macro"].value == pytest.approx(
-        sk.f1_score(data.when, whole.predict(data[features]), average="macro")
-    )
-    assert any("early" in note for note in second.notes)
-    assert second.metrics["accuracy"].value == pytest.approx(sk.accuracy_score(data.when, part.predict(data[features])))
-
-
-def test_regression_and_quantiles(
-    own: MlflowRegistry, register: Register, flights: pd.DataFrame, tmp_path: Path
-) -> None:
-    from sklearn.linear_model import LinearRegression
-
-    data = flights[["x0", "x1"]].assign(delay=flights.x0 * 3 + np.random.default_rng(5).normal(size=len(flights)))
-    model = LinearRegression().fit(data[["x0", "x1"]], data.delay)
-
-    class Quantiles:
-        def predict(self, rows: pd.DataFrame) -> Any:
-            return np.stack([rows.x0 * 3 - 1.28, rows.x0 * 3, rows.x0 * 3 + 1.28], axis=1)
-
-    register(save_estimator(model, tmp_path / "m.pkl"))
-    register(save_estimator(Quantiles(), tmp_path / "q.pkl"))
-    options = QUICK.model_copy(update={"quantiles": (0.1, 0.5, 0.9)})
-    plain, quantiles = run(own, data, target="delay", task="regression", options=options)
-    predicted = model.predict(data[["x0", "x1"]])
-    assert plain.output == "value"
-    assert plain.metrics["rmse"].value == pytest.approx(sk.root_mean_squared_error(data.delay, predicted))
-    assert plain.metrics["r2"].value == pytest.approx(sk.r2_score(data.delay, predicted))
-    assert quantiles.classes == ("0.1", "0.5", "0.9")
-    high = sk.mean_pinball_loss(data.delay, data.x0 * 3 + 1.28, alpha=0.9)
-    assert quantiles.metrics["pinball@0.9"].value == pytest.approx(high)
-    assert predictions_of(own, quantiles, tmp_path).output.shape == (len(data), 3)
-
-
-def test_a_ranking_is_scored_by_user(own: MlflowRegistry, register: Register, tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    users, items = 80, 12
-    data = pd.DataFrame(
-        {"user": np.repeat([f"u{i}" for i in range(users)], items), "x0": rng.normal(size=users * items)}
-    )
-    data["liked"] = (data.x0 + rng.normal(size=len(data)) > 1).astype(float)
-
-    class Scores:
-        def predict(self, rows: pd.DataFrame) -> Any:
-            return rows.x0.to_numpy()
-
-    register(save_estimator(Scores(), tmp_path / "m.pkl"))
-    options = QUICK.model_copy(update={"group": "user"})
-    (report,) = run(own, data, target="liked", task="ranking", options=options)
-    assert report.output == "score"
-    by_user = [sk.ndcg_score([one.liked], [one.x0], k=10) for _, one in data.groupby("user") if one.liked.any()]
-    assert report.metrics["ndcg@10"].value == pytest.approx(np.mean(by_user))
-    assert len(np.unique(predictions_of(own, report, tmp_path).groups)) == users
-
-
 def test_progress_tells_every_stage_and_the_rows(
     own: MlflowRegistry, register: Register, trained: dict[str, Path], flights: pd.DataFrame
 ) -> None:
@@ -404,49 +206,6 @@ def test_progress_tells_every_stage_and_the_rows(
         ("1", "save", 0),
         ("1", "finish", True),
     ]
-
-
-def test_an_evaluator_that_fails_costs_nothing_but_its_own_files(
-    own: MlflowRegistry,
-    register: Register,
-    trained: dict[str, Path],
-    flights: pd.DataFrame,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    import lepton_evidently.evaluator
-
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError("no rows")
-
-    monkeypatch.setattr(lepton_evidently.evaluator.EvidentlyEvaluator, "evaluate", fail)
-    register(trained["linear"])
-    options = QUICK.model_copy(update={"evaluators": ("evidently",)})
-    (report,) = run(own, flights[[*FEATURES, "late"]], options=options)
-    assert report.ok
-    assert any("'evidently' failed: ZeroDivisionError: no rows" in note for note in report.notes)
-    assert own.get_report_file(report, "chart.png", tmp_path) is not None
-
-
-def test_a_registry_that_may_not_be_written_costs_the_storing_only(
-    own: MlflowRegistry,
-    register: Register,
-    trained: dict[str, Path],
-    flights: pd.DataFrame,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from lepton_plugins.errors import RegistryReadOnly
-
-    register(trained["linear"])
-
-    def refuse(*_: Any) -> None:
-        raise RegistryReadOnly("http://registry", "save a report")
-
-    monkeypatch.setattr(own, "save_report", refuse)
-    (report,) = run(own, flights[[*FEATURES, "late"]])
-    assert report.metrics["accuracy"].value is not None
-    assert report.run_id is None
-    assert any(note.startswith("not stored: The registry at http://registry") for note in report.notes)
 
 
 def test_the_same_over_http(

@@ -19,11 +19,9 @@ import pytest
 from lepton_mlflow.registry import MlflowRegistry
 from lepton_plugins.evaluation.evaluate import EvaluationOptions, evaluate
 from lepton_plugins.records.report import EvaluationReport
-from lepton_plugins.records.version import ModelVersion
 
-from .conftest import FEATURES, answering, save_estimator
+from .conftest import FEATURES, Register, answering, save_estimator
 
-Register = Callable[..., ModelVersion]
 COSTLY = EvaluationOptions(cost_seconds=0.1, trust="pickle", dataset_name="june")
 
 

@@ -8,13 +8,7 @@ import pytest
 from lepton_plugins.errors import RequestInvalid
 from lepton_plugins.records.plan import PolicyDocument
 
-
-def rows_of(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(n, 3))
-
-
-def columns(rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"x{i}": rows[:, i] for i in range(3)}
+from .conftest import columns, rows_of
 
 
 def cascade(*versions: str, threshold: float = 0.7) -> PolicyDocument:
