@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from lepton_mlflow.experiments import Home
 from lepton_mlflow.ledger import Entry
 from lepton_mlflow.names import KIND, PARAM_LIMIT, RUN_TAG_LIMIT
+from lepton_mlflow.runs import create_run
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, RecordTooLong
 from lepton_plugins.records.plan import Activation
-from lepton_plugins.user_name import user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,20 +34,20 @@ def write_activation(client: MlflowClient, home: Home, activation: Activation, n
     if len(chunks) > _CHUNKS:
         raise RecordTooLong("An activation's reason and evidence", len(text), _CHUNKS * PARAM_LIMIT)
     said = f"{_VERBS[activation.action]} plan #{activation.to_number} by {activation.who}"
-    run = client.create_run(
+    run = create_run(
+        client,
         home.experiment_id,
-        run_name=f"{activation.action} #{activation.to_number}",
+        "activation",
+        model=activation.model,
+        name=f"{activation.action} #{activation.to_number}",
+        note=f"{said}: {activation.why}" if activation.why else said,
         tags={
-            KIND: "activation",
-            "mlflow.user": user_name(),
-            "lepton.model": activation.model,
             "lepton.action": activation.action,
             "lepton.from": str(activation.from_digest),
             "lepton.to": activation.to_digest,
             "lepton.who": activation.who[:RUN_TAG_LIMIT],
             "lepton.why": activation.why[:RUN_TAG_LIMIT],
             "lepton.number": str(number),
-            "mlflow.note.content": (f"{said}: {activation.why}" if activation.why else said)[:RUN_TAG_LIMIT],
         },
     )
     run_id = str(run.info.run_id)

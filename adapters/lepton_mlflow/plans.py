@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from lepton_mlflow.access import Access
 from lepton_mlflow.experiments import Home, find_home, get_registered_model, make_home
 from lepton_mlflow.ledger import Entry
-from lepton_mlflow.names import KIND, PLAN_FILE, POLICY_FOLDER
+from lepton_mlflow.names import PLAN_FILE, POLICY_FOLDER
+from lepton_mlflow.runs import create_run
 from lepton_mlflow.undo import AllOrNothing
 from lepton_plugins.canonical import digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, RecordMismatch
@@ -41,17 +42,14 @@ class Plans:
             home = make_home(self._access, client, plan.model)
             if (known := find_revision(home, plan.model, plan.digest)) is not None:
                 return known
-            run = client.create_run(
+            run = create_run(
+                client,
                 home.experiment_id,
-                run_name=f"plan {plan.digest[7:19]}",
-                tags={
-                    KIND: "plan",
-                    "mlflow.user": user_name(),
-                    "lepton.model": plan.model,
-                    "lepton.digest": plan.digest,
-                    "lepton.policy": plan.policy.kind,
-                    "mlflow.note.content": summary,
-                },
+                "plan",
+                model=plan.model,
+                name=f"plan {plan.digest[7:19]}",
+                note=summary,
+                tags={"lepton.digest": plan.digest, "lepton.policy": plan.policy.kind},
             )
             run_id = str(run.info.run_id)
             undo.by(lambda: client.delete_run(run_id))

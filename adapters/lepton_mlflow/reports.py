@@ -20,8 +20,9 @@ from lepton_mlflow.experiments import make_home
 from lepton_mlflow.faults import is_missing
 from lepton_mlflow.measurements import log_measurements
 from lepton_mlflow.model_files import logged_model_id
-from lepton_mlflow.names import DIGEST, FILES, FOLDER, KIND, REPORT, REPORT_FILE
+from lepton_mlflow.names import DIGEST, FILES, FOLDER, REPORT, REPORT_FILE
 from lepton_mlflow.report_tags import ReportIndex, flat_tags, is_report_tag, read_index
+from lepton_mlflow.runs import create_run
 from lepton_mlflow.undo import AllOrNothing
 from lepton_mlflow.upsert import upsert
 from lepton_mlflow.version_text import bodies, verdict
@@ -29,7 +30,6 @@ from lepton_mlflow.versions import Versions
 from lepton_plugins.canonical import canonical_json, digest_bytes
 from lepton_plugins.errors import DigestMismatch, InvalidInput, RecordMismatch
 from lepton_plugins.records.report import EvaluationReport
-from lepton_plugins.user_name import user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,17 +71,14 @@ class Reports:
         undo: AllOrNothing,
     ) -> str:
         digests = {name: digest_bytes(path.read_bytes()) for name, path in files.items()}
-        run = client.create_run(
+        run = create_run(
+            client,
             experiment_id,
-            run_name=f"evaluation of version {report.version} on {report.dataset.name}",
-            tags={
-                KIND: "evaluation",
-                "mlflow.user": user_name(),
-                "lepton.model": report.model,
-                "lepton.version": report.version,
-                FILES: json.dumps(digests, sort_keys=True),
-                "mlflow.note.content": verdict(report),
-            },
+            "evaluation",
+            model=report.model,
+            name=f"evaluation of version {report.version} on {report.dataset.name}",
+            note=verdict(report),
+            tags={"lepton.version": report.version, FILES: json.dumps(digests, sort_keys=True)},
         )
         run_id = str(run.info.run_id)
         undo.by(lambda: client.delete_run(run_id))
