@@ -30,14 +30,14 @@ class Result:
 def interpret(answer: Any, rows: int) -> Result:
     """Tell labels, probabilities and numbers apart; OutputUnavailable for what is none of them."""
     if hasattr(answer, "columns") and hasattr(answer, "iloc"):
-        return _named({str(name): answer[name].to_numpy() for name in answer.columns}, rows)
+        return _named({str(name): answer[name].to_numpy() for name in answer.columns})
     if isinstance(answer, Mapping):
-        return _named({str(name): np.asarray(values) for name, values in answer.items()}, rows)
+        return _named({str(name): np.asarray(values) for name, values in answer.items()})
     if hasattr(answer, "to_numpy"):
         return _array(answer.to_numpy())
     if isinstance(answer, list) and answer and all(isinstance(item, Mapping) for item in answer):
         names = list(answer[0])
-        return _named({str(name): np.asarray([item[name] for item in answer]) for name in names}, rows)
+        return _named({str(name): np.asarray([item[name] for item in answer]) for name in names})
     return _array(np.asarray(answer))
 
 
@@ -55,7 +55,7 @@ def _array(values: NDArray[Any]) -> Result:
     raise OutputUnavailable(None, "label", f"an array of {values.dtype.name}")
 
 
-def _named(columns: Mapping[str, NDArray[Any]], rows: int) -> Result:
+def _named(columns: Mapping[str, NDArray[Any]]) -> Result:
     """Columns or tensors by name."""
     if len(columns) == 1:
         name, values = next(iter(columns.items()))

@@ -35,7 +35,6 @@ POLICY_FOLDER = "lepton/policy"
 
 #: MLflow's own limits: https://mlflow.org/docs/latest and `mlflow/utils/validation.py`.
 DESCRIPTION_LIMIT = 5000
-MODEL_TAG_LIMIT = 5000
 #: A version's tag may hold 100,000 characters in MLflow, but 64 KiB in a MySQL behind it.
 VERSION_TAG_LIMIT = 60_000
 PARAM_LIMIT = 5000

@@ -8,9 +8,6 @@ from weakref import finalize
 
 from lepton_plugins.gpu.memory import GpuMemory, Margins
 
-#: Bytes an element, by the names that people use.
-PRECISIONS = {"float32": 4, "float16": 2, "bfloat16": 2}
-
 
 def gpu_memory(
     module: Any,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -260,16 +260,6 @@ class SelectionPolicy:
             Candidate(version=arm, score=None, propensity=float(p), reason=self.reason(context, index))
             for index, (arm, p) in enumerate(zip(self.arms, vector, strict=True))
         ]
-
-
-class PolicyFactory(Protocol):
-    """What a PolicyOffer's target is: a SelectionPolicy subclass."""
-
-    Params: ClassVar[type[BaseModel]]
-
-    def __call__(
-        self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int
-    ) -> SelectionPolicy: ...
 
 
 def column_of(value: Any) -> NDArray[Any]:
