@@ -21,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,12 @@ from load import Client
 from lepton_plugins.generate import generate
 
 FEATURES = 30
+
+#: What `subjects` can start.
+TARGETS = ("lepton serve", "mlflow", "bentoml", "kserve")
+
+INFER = "/v2/models/flights/infer"
+PYTHON = [sys.executable, "-m"]
 
 
 class Running(NamedTuple):
@@ -97,42 +103,59 @@ def megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def subjects(deployment: Path, home: Path, stack: ExitStack) -> Iterator[tuple[str, Running, Path | None, str]]:
-    """Name, server, what was rendered, and the folder of Lepton's packages in it."""
+def subjects(
+    deployment: Path, home: Path, stack: ExitStack, wanted: Sequence[str] = TARGETS
+) -> Iterator[tuple[str, Running, Path | None, str]]:
+    """Name, server, what was rendered, and the folder of Lepton's packages in it; the targets are started in turn."""
     row = [round(0.1 * number, 3) for number in range(FEATURES)]
     names = [f"x{number}" for number in range(FEATURES)]
     record = {**dict(zip(names, row, strict=True)), "carrier": "UA"}
     inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in zip(names, row, strict=True)]
     inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]})
-    v2, infer = {"inputs": inputs}, "/v2/models/flights/infer"
-    python = [sys.executable, "-m"]
+    v2 = {"inputs": inputs}
+    if "lepton serve" in wanted:
+        yield "lepton serve", stack.enter_context(lepton(deployment, home, v2)), deployment, ""
+    if "mlflow" in wanted:
+        made = home / "mlflow"
+        generate(deployment, "mlflow", made, {})
+        yield "mlflow", stack.enter_context(mlflow(made, home, record)), made, "code"
+    if "bentoml" in wanted:
+        made = home / "bentoml"
+        generate(deployment, "bentoml", made, {})
+        running = stack.enter_context(bento(made, home, v2))
+        yield "bentoml", running, made, "packages"
+        typed = running._replace(path="/predict", body=json.dumps({"rows": [record]}).encode())
+        yield "bentoml /predict", typed, None, ""
+    if "kserve" in wanted:
+        made = home / "kserve"
+        generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
+        yield "kserve", stack.enter_context(predictor(made, deployment, home, v2)), made, "image/packages"
 
+
+def lepton(deployment: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
     port = peers._free_port()
-    command = [*python, "lepton_plugins.cli.main", "serve", str(deployment), "--port", str(port), "--decisions"]
-    yield "lepton serve", stack.enter_context(started([*command, "none"], home, port, infer, v2)), deployment, ""
+    command = [*PYTHON, "lepton_plugins.cli.main", "serve", str(deployment), "--port", str(port), "--decisions"]
+    return started([*command, str(home / "decisions")], home, port, INFER, body)
 
-    made = home / "mlflow"
-    generate(deployment, "mlflow", made, {})
+
+def mlflow(made: Path, home: Path, record: Mapping[str, Any]) -> AbstractContextManager[Running]:
     port = peers._free_port()
-    command = [*python, "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local", "-p", str(port)]
-    body = {"dataframe_records": [record]}
-    yield "mlflow", stack.enter_context(started([*command, "-w", "1"], home, port, "/invocations", body)), made, "code"
+    command = [*PYTHON, "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local", "-p", str(port)]
+    return started([*command, "-w", "1"], home, port, "/invocations", {"dataframe_records": [record]})
 
-    made = home / "bentoml"
-    generate(deployment, "bentoml", made, {})
-    env = {"BENTOML_HOME": str(home / "bentoml-home")}
-    build = [*python, "bentoml", "build", "service:Router", "--version", "v1"]
-    quiet = {"BENTOML_DO_NOT_TRACK": "True"}
-    subprocess.run(build, cwd=made, env={**os.environ, **env, **quiet}, check=True, capture_output=True)
+
+def bento(made: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
+    """Built and served; V2 is mounted beside its own routes."""
+    env = {"BENTOML_HOME": str(home / "bentoml-home"), "BENTOML_DO_NOT_TRACK": "True"}
+    build = [*PYTHON, "bentoml", "build", "service:Router", "--version", "v1"]
+    subprocess.run(build, cwd=made, env={**os.environ, **env}, check=True, capture_output=True)
     port = peers._free_port()
-    command = [*python, "bentoml", "serve", "flights-router:v1", "--host", "127.0.0.1", "--port", str(port)]
-    bento = stack.enter_context(started(command, home, port, infer, v2, **env))
-    yield "bentoml, mounted V2", bento, made, "packages"
-    typed = bento._replace(path="/predict", body=json.dumps({"rows": [record]}).encode())
-    yield "bentoml, /predict", typed, None, ""
+    command = [*PYTHON, "bentoml", "serve", "flights-router:v1", "--host", "127.0.0.1", "--port", str(port)]
+    return started(command, home, port, INFER, body, **env)
 
-    made = home / "kserve"
-    generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
+
+def predictor(made: Path, deployment: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
+    """The container's command of the InferenceService, its places being folders here."""
     service = yaml.safe_load((made / "inferenceservice.yaml").read_text())
     (container,) = service["spec"]["predictor"]["containers"]
     port = peers._free_port()
@@ -141,8 +164,7 @@ def subjects(deployment: Path, home: Path, stack: ExitStack) -> Iterator[tuple[s
     places["file:///var/lib/lepton/decisions"] = f"file://{home}/decisions"
     places["file:///var/lib/lepton/learning"] = f"file://{home}/learning"
     command = [places.get(word, word) for word in (*container["command"], *container["args"])]
-    env = {"PYTHONPATH": str(made / "image" / "packages")}
-    yield "kserve", stack.enter_context(started(command, home, port, infer, v2, **env)), made, "image/packages"
+    return started(command, home, port, INFER, body, PYTHONPATH=str(made / "image" / "packages"))
 
 
 def columns_model(model: Path, path: Path) -> Path:
