@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import fcntl
+import os
 import re
 import shutil
+import weakref
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import bentoml
 from bentoml.exceptions import BentoMLException, NotFound
@@ -18,6 +23,8 @@ from lepton_plugins.routing.directory import MODELS, SERVICES, DeploymentDirecto
 
 #: Below a BentoML model's own directory, which holds a file of BentoML's too.
 FILES = "files"
+#: Of the folders of links, each with a file that is locked as long as the folder is in use.
+_PREFIX, _LOCK = "lepton-bento-", "in-use"
 #: BentoML's limit on a name is 63 characters; as many digits as Git shows name a version beyond doubt.
 _DIGITS = 40
 
@@ -44,8 +51,10 @@ class BentoDeployment:
         self.plan = opened.plan
         here = [arm for arm in opened.plan.arms if opened.service_path(arm) is None]
         self.tags = {arm.version: model_tag(opened.plan.model, arm, opened.path) for arm in here}
-        self._folder = TemporaryDirectory(prefix="lepton-bento-")
+        _remove_abandoned()
+        self._folder = TemporaryDirectory(prefix=_PREFIX)
         self.path = Path(self._folder.name)
+        weakref.finalize(self, os.close, _locked(self.path))
         write_plan(opened.plan, opened.policy_files, self.path)
         (self.path / MODELS).mkdir()
         if len(here) < len(opened.plan.arms):
@@ -62,6 +71,33 @@ class BentoDeployment:
         for version, tag in self.tags.items():
             versions.setdefault(tag, f"version_{re.sub(r'[^A-Za-z0-9]', '_', version)}")
         return {name: BentoModel(tag) for tag, name in versions.items()}
+
+
+def _locked(folder: Path) -> int:
+    """A lock that ends with this process and those forked from it, whatever ends them."""
+    made = folder / f"{_LOCK}-soon"  # Another process finds the file locked, or not at all.
+    lock = os.open(made, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    made.rename(folder / _LOCK)
+    return lock
+
+
+def _remove_abandoned() -> None:
+    """Remove the links of processes that a signal ended: uvicorn's own end by SIGTERM runs no exit handlers.
+
+    `bentoml serve` itself, whose processes these are, ends by them.
+    """
+    for folder in Path(gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # Of another user, in use, or removed by another process meanwhile.
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+atexit.register(_remove_abandoned)
 
 
 def _stored(directory: DeploymentDirectory, arm: Arm, tag: str) -> Path:

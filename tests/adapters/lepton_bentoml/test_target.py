@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -198,6 +199,39 @@ def test_models_are_named_by_their_digest_kept_once_and_checked(
     store(tmp_path / "other")
     with pytest.raises(BentoModelMissing, match="bentoml models pull line:"):
         BentoDeployment(copy)
+
+
+_ENDED = """
+import os, signal, sys, threading
+from pathlib import Path
+from lepton_bentoml.models import BentoDeployment
+
+made = BentoDeployment(Path(sys.argv[1]))
+print(made.path, flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+def test_links_of_processes_that_were_killed_are_removed_and_no_others(deployment: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "BENTOML_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+
+    def start(how: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _ENDED, str(deployment), how]
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with start("killed") as killed, start("stays") as stays:
+        assert killed.stdout is not None
+        assert stays.stdout is not None
+        abandoned, used = Path(killed.stdout.readline().strip()), Path(stays.stdout.readline().strip())
+        assert killed.wait(30) == -signal.SIGKILL
+        with start("stays") as third:
+            assert third.stdout is not None
+            assert Path(third.stdout.readline().strip()).parent == used.parent
+            assert (abandoned.exists(), (used / "plan.json").is_file()) == (False, True)
+    assert list((tmp_path / "tmp").glob("lepton-bento-*")) == []
 
 
 _TWO_LINES = """
