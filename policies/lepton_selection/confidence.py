@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,15 @@ class Calibration(NamedTuple):
         """Shape (rows,), of probabilities (rows, classes); NaN where they are."""
         sure: Floats = 1.0 / (1.0 + np.exp(-(self.slope * _logit(proba) + self.offset)))
         return sure
+
+    def bar(self, confidence: float) -> float:
+        """The likeliest class's probability from which on the confidence is at least this."""
+        if not 0 < confidence < 1:
+            return math.copysign(math.inf, confidence - 0.5)
+        wanted = math.log(confidence / (1 - confidence)) - self.offset
+        if self.slope == 0:
+            return math.copysign(math.inf, wanted)
+        return 1 / (1 + math.exp(-max(min(wanted / self.slope, 700.0), -700.0))) - 1e-9
 
 
 def calibrate(proba: Floats, right: NDArray[np.bool_]) -> Calibration:

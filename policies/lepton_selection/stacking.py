@@ -35,6 +35,20 @@ def stacked_weights(paired: PairedPredictions, members: Sequence[int]) -> Floats
     return _least_squares(design, np.asarray(paired.target, dtype=np.float64).ravel())
 
 
+def share_of_two(first: Floats, second: Floats) -> float:
+    """The weight of the first that maximises Σ log(w · first + (1 - w) · second), of likelihoods (rows,); three digits.
+
+    The sum's derivative falls with w, so that halving finds where it is zero.
+    """
+    second = np.maximum(second.astype(np.float64), 1e-12)
+    ahead = np.maximum(first.astype(np.float64), 1e-12) - second
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (ahead / (second + middle * ahead)).sum() > 0 else (low, middle)
+    return round((low + high) / 2, 3)
+
+
 def _mixture(likelihood: Floats) -> Floats:
     """Weights (k,) that maximise Σ log(likelihood @ weights), of likelihoods (rows, k); concave, so EM finds them."""
     likelihood = np.maximum(likelihood, 1e-12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,39 +26,43 @@ class Thresholds:
     utility: Floats
     cost: Floats
 
-    def best(self, *, kept: NDArray[np.bool_] | None = None, cost: float | None = None) -> tuple[float, ...] | None:
-        """The cheapest of those in `kept`, or the best of at most this cost, or simply the best.
+    def best(self, allowed: NDArray[np.bool_], *, cheapest: bool) -> Chosen | None:
+        """Of those allowed the cheapest, else the best; None where there are none.
 
-        Ties go to the cheaper, or the better, and then to the lower thresholds. None where nothing will do.
+        Ties go to the better, or the cheaper, and then to the lower thresholds.
         """
-        allowed = np.ones(self.utility.shape, dtype=bool) if kept is None else kept.copy()
-        if cost is not None:
-            allowed &= self.cost <= cost * (1 + 1e-9)
         if not allowed.any():
             return None
-        first, second = (self.cost, -self.utility) if kept is not None else (-self.utility, self.cost)
+        first, second = (self.cost, -self.utility) if cheapest else (-self.utility, self.cost)
         order = np.lexsort((np.where(allowed, second, np.inf).ravel(), np.where(allowed, first, np.inf).ravel()))
         place = np.unravel_index(int(order[0]), self.utility.shape)
-        return tuple(float(choice[i]) for choice, i in zip(self.choices, place, strict=True))
+        return Chosen(
+            tuple(float(choice[i]) for choice, i in zip(self.choices, place, strict=True)),
+            float(self.utility[place]),
+            float(self.cost[place]),
+        )
 
 
-def keeping(confidence: Sequence[Floats], utility: Floats, quality: float, sure: float) -> NDArray[np.bool_]:
-    """Which thresholds keep this part of the utility of the best stage, in the shape of `Thresholds.utility`.
+class Chosen(NamedTuple):
+    """One threshold for each stage but the last, and what they were evaluated to bring and cost a row."""
 
-    Of so many combinations some look better than they are: the difference's lower bound, one sided, by the normal
-    distribution, says so with probability `sure`. Of a single version, which was chosen from few, the mean will do.
+    thresholds: tuple[float, ...]
+    utility: float
+    cost: float
+
+
+def keeping(confidence: Sequence[Floats], over: Floats, sure: float) -> NDArray[np.bool_]:
+    """Which thresholds keep what is wanted, in the shape of `Thresholds.utility`.
+
+    `over` (rows, k) is by how much each stage's answer exceeds it. Of so many combinations some look better than they
+    are: the mean's lower bound, one sided, by the normal distribution, is above zero with probability `sure`.
     """
-    rows, stages = utility.shape
-    alone = utility.mean(axis=0)
-    over = utility - quality * utility[:, [int(alone.argmax())]]
+    rows, stages = over.shape
     nothing = [0.0] * stages
     mean = thresholds(confidence, over, nothing).utility
     square = thresholds(confidence, np.square(over), nothing).utility
     error = np.sqrt(np.maximum(square - np.square(mean), 0.0) / rows)
     kept: NDArray[np.bool_] = mean - NormalDist().inv_cdf(sure) * error >= -1e-12
-    for stage in range(stages):
-        if over[:, stage].mean() >= -1e-12:
-            kept[(-1,) * stage + (0,) * (stages - 1 - stage)] = True
     return kept
 
 
@@ -66,13 +70,13 @@ def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[fl
     """All thresholds of a cascade of k stages.
 
     `confidence` is (rows,) for each stage but the last, `utility` (rows, k), `costs` of a row at each stage. A row goes
-    on from a stage where its confidence there is below the threshold; a stage that is always left is left out.
+    on from a stage where its confidence there is below the threshold.
     """
     rows, stages = utility.shape
     cuts = [_cuts(values, _CUTS[stages]) for values in confidence]
     bins = [np.searchsorted(own, values, side="right") for own, values in zip(cuts, confidence, strict=True)]
     shape = tuple(len(own) + 1 for own in cuts)
-    flat = np.ravel_multi_index(bins, shape)
+    flat = np.ravel_multi_index(bins, shape) if bins else np.zeros(rows, dtype=np.intp)
     choices = [np.r_[NEVER, own, ALWAYS] for own in cuts]
     total = np.zeros(tuple(len(own) for own in choices))
     spent = np.zeros_like(total)
@@ -87,9 +91,7 @@ def thresholds(confidence: Sequence[Floats], utility: Floats, costs: Sequence[fl
             spent += costs[stage] * counted
         else:
             total += brought[(*before, slice(-1, None), *later)] - brought[(*before, slice(None), *later)]
-            # A stage at which nothing would stay isn't run.
-            runs = (choices[stage] < ALWAYS).reshape((-1, *(1 for _ in later)))
-            spent += costs[stage] * counted[(*before, slice(-1, None), *later)] * runs
+            spent += costs[stage] * counted[(*before, slice(-1, None), *later)]
     return Thresholds(choices, total / rows, spent / rows)
 
 

@@ -16,7 +16,7 @@ from lepton_plugins.testing.evidence import paired_predictions
 from lepton_plugins.testing.policy import PolicyContract
 from lepton_selection.cascade import Cascade, CascadeParams
 from lepton_selection.confidence import calibrate
-from lepton_selection.thresholds import ALWAYS, thresholds
+from lepton_selection.thresholds import thresholds
 
 COLUMNS = {"carrier": ["AA", "UA", "WN"]}
 
@@ -81,8 +81,7 @@ def test_thresholds_are_those_of_trying_each(seed, stages):
     for place in list(product(*(range(len(choice)) for choice in found.choices)))[:: 1 if stages == 2 else 97]:
         left, total, spent = np.ones(rows, dtype=bool), 0.0, 0.0
         for stage in range(stages):
-            if stage == stages - 1 or found.choices[stage][place[stage]] < ALWAYS:  # Else it is no stage.
-                spent += costs[stage] * left.sum()
+            spent += costs[stage] * left.sum()
             stays = left.copy()
             if stage < stages - 1:
                 stays &= confidence[stage] >= found.choices[stage][place[stage]]
@@ -96,7 +95,7 @@ def test_the_cheapest_of_a_quality_and_the_best_of_a_budget():
     paired = evidence()
     alone = paired.utility.mean(axis=0)
     for wanted, most in ((0.97, 0.6), (0.99, 0.8)):
-        policy, _ = fitted(paired, quality=wanted)
+        policy, _ = fitted(paired, quality=wanted, sure=0.5)
         found = answered(policy, paired)
         quality = (found.better + paired.values[:, 0]).mean()
         assert quality >= wanted * alone.max()
@@ -129,6 +128,63 @@ def test_who_wants_to_be_sure_that_a_quality_is_kept_pays_for_it():
             costs[sure] += float((found.work.mean(axis=0) * paired.costs).sum())
     assert short[0.95] <= 2 < short[0.5]
     assert costs[0.5] < costs[0.95]
+
+
+def by_log_loss(paired):
+    loss = -np.log(np.stack([output[np.arange(paired.rows), paired.target] for output in paired.outputs], axis=1))
+    return replace(
+        paired,
+        metric="log_loss",
+        greater_is_better=False,
+        baseline=float(np.log(2)),
+        values=loss,
+        utility=1 - loss / (2 * np.log(2)),
+    )
+
+
+def test_blended_answers_are_better_for_the_same_cost():
+    knowledge = {"knowledge": (2.0, 2.2)}
+    paired, fresh = by_log_loss(evidence(4000, 3, **knowledge)), by_log_loss(evidence(20_000, 4, **knowledge))
+    gained = {}
+    for blend in (False, True):
+        policy, _ = fitted(paired, stages=[1, 2], budget=0.5, blend=blend)
+        found = answered(policy, fresh)
+        assert (found.work.mean(axis=0) * fresh.costs).sum() <= 0.5 * fresh.costs[1] * 1.02
+        gained[blend] = found.better.mean()
+    assert gained[True] > gained[False] + 0.02
+
+
+def test_the_worse_of_two_versions_weighs_in_where_their_errors_differ():
+    """Alone the dear one is worse: it would be no stage."""
+    paired = by_log_loss(evidence(4000, knowledge=(3.0, 2.0)))
+    assert fitted(paired)[1].runs == ("1",)
+    policy, made = fitted(paired, blend=True)
+    assert made.runs == ("1", "2")
+    weight = made.document["stages"][1]["weight"]
+    assert 0 < weight < 0.6
+    assert answered(policy, paired).better.mean() > 0.02
+    last = policy.consult(1, lambda arm, rows: np.array([[0.5, 0.5]]))
+    assert last.reasons[last.cells[0]].endswith(f"whose answer weighs {1 - weight:.2g}")
+
+
+def test_blended_answers_are_the_mixture_of_those_asked_and_any_that_fails_is_left_out():
+    paired = by_log_loss(evidence(300))
+    policy, made = fitted(paired, quality=1.0, sure=0.5, blend=True)
+    weight, (first, second) = made.document["stages"][1]["weight"], paired.outputs
+    asked = policy.consult(300, lambda arm, rows: paired.outputs[arm] if rows is None else paired.outputs[arm][rows])
+    on = asked.arms == 1
+    assert 0 < on.sum() < 300
+    np.testing.assert_array_equal(asked.values[~on], first[~on])
+    np.testing.assert_allclose(asked.values[on], (weight * second + (1 - weight) * first)[on])
+    for broken, alone in ((0, second), (1, first)):
+        given = policy.consult(
+            300,
+            lambda arm, rows, broken=broken: (
+                None if arm == broken else paired.outputs[arm][slice(None) if rows is None else rows]
+            ),
+        )
+        np.testing.assert_array_equal(given.values, alone)
+        assert (given.served == 1 - broken).all()
 
 
 def test_three_stages_drop_one_that_only_costs():
