@@ -29,6 +29,7 @@ def storage_uri(arm: Arm, folder: str, models: str | None) -> str:
 
 
 def is_pullable(address: str) -> bool:
+    """Whether KServe's storage initializer pulls from there without a secret in the address."""
     try:
         parts = urlsplit(address)
     except ValueError:

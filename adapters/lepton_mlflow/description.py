@@ -31,6 +31,7 @@ def without_block(text: str) -> str:
 
 
 def has_block(text: str) -> bool:
+    """Whether Lepton's block stands in a description."""
     return _BEGIN.search(text) is not None
 
 

@@ -34,6 +34,7 @@ def error_code(error: BaseException) -> str:
 
 
 def is_missing(error: BaseException) -> bool:
+    """Whether MLflow says that what was asked for is not there."""
     return error_code(error) in _MISSING
 
 

@@ -24,6 +24,7 @@ def headline(report: EvaluationReport) -> str | None:
 
 
 def metric_name(name: str) -> str:
+    """As people write it: ROC AUC, log loss."""
     return {"roc_auc": "ROC AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "f1": "F1"}.get(
         name, name.replace("_", " ")
     )
@@ -40,6 +41,7 @@ def number(value: float | None) -> str:
 
 
 def interval(estimate: Estimate) -> str:
+    """`[0.421, 0.44]`, or a dash where there is none."""
     if estimate.low is None and estimate.high is None:
         return "–"
     return f"[{number(estimate.low)}, {number(estimate.high)}]"

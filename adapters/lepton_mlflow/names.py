@@ -48,6 +48,7 @@ def experiment_name(model: str) -> str:
 
 
 def is_ours(tag: str) -> bool:
+    """Whether a tag is one that Lepton wrote."""
     return tag == "lepton" or tag.startswith("lepton.")
 
 

@@ -123,6 +123,7 @@ def find_revision(home: Home, model: str, digest: str) -> PlanRevision | None:
 
 
 def revision_of(model: str, entry: Entry) -> PlanRevision:
+    """The revision that an entry of the ledger's list of plans stands for."""
     return PlanRevision(model=model, number=entry.number, **entry.value)
 
 

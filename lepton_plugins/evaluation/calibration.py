@@ -98,6 +98,7 @@ def calibration_error(
 def find_bins(
     partition: Partition, probability: FloatArray, outcome: NDArray[np.bool_], order: NDArray[np.intp]
 ) -> Bins:
+    """Each slice's rows in bins of equal size by `probability` (rows,); `order` is its argsort."""
     codes = partition.codes
     small = codes[order].astype(np.uint16) if partition.size < 2**16 else codes[order]
     rows = order[np.argsort(small, kind="stable")]
@@ -141,6 +142,7 @@ def find_bins(
 
 
 def find_moments(partition: Partition, bins: Bins) -> Moments:
+    """What the interval of each slice's Q needs, cluster-robust where the rows come in groups."""
     direction = np.sqrt(bins.part) * bins.gap
     q = (direction**2).sum(axis=1)
     if not partition.clustered:

@@ -18,6 +18,7 @@ def t_quantile(level: float, freedom: ArrayLike) -> FloatArray:
 
 
 def normal_quantile(level: float) -> float:
+    """The z of a two-sided interval: 1.96 for the level 0.95."""
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2))

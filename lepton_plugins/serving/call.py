@@ -49,6 +49,7 @@ class Answer:
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
+    """Any value that msgspec writes, as JSON."""
     return Answer(encode_json(value), JSON_HEADERS, status)
 
 

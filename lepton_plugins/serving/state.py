@@ -42,6 +42,8 @@ class ReloadStatus:
 
 @dataclass(slots=True)
 class ServerState:
+    """What a server's process keeps while plans come and go."""
+
     settings: ServingSettings
     log: DecisionLog | None = None
     learned: StateStore | None = None

@@ -42,6 +42,7 @@ class Word(msgspec.Struct):
 
 
 def say(word: Word) -> None:
+    """Tell the parent: a line of JSON on the standard output."""
     sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -107,6 +107,7 @@ class _Shop:
 
 
 def names(deployer: Deployer) -> list[str]:
+    """Of the deployments that it lists."""
     return [str(found["name"]) for found in deployer.list()]
 
 

@@ -67,6 +67,7 @@ def one_by_one(problem: AllocationProblem, limits: dict[str, float]) -> Iterator
 
 
 def less_load(problem: AllocationProblem, limits: dict[str, float]) -> list[str]:
+    """With how much load it would do, as a finding; none where no load would."""
     load = most_load(problem, limits)
     if not load:
         return []

@@ -79,6 +79,7 @@ class Condition:
 
 
 def feature_of(place: Place) -> str:
+    """The name by which a policy is given the column or header at a place."""
     return HEADER + place[1] if place[0] == "header" else place[1]
 
 
