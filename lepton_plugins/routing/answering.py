@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -13,20 +12,18 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import (
     LeptonError,
-    ModelFailed,
     NoVersionAnswered,
     NullUnanswered,
     OutputInvalid,
     RequestInvalid,
 )
 from lepton_plugins.records.around import Breaker
-from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
+from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns, first_null
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.streaming import Cancellation, begun
-from lepton_plugins.routing.time_limit import TimeLimit
 
 logger = logging.getLogger("lepton_plugins.routing")
 
@@ -42,14 +39,18 @@ class Answer(NamedTuple):
     causes: list[str | None] | None
 
 
-class _Part(NamedTuple):
-    """One arm's rows (None: all of them) and its answer; `broken` rows have none, for the reason `error`."""
+class Front(Protocol):
+    """Who answers for a plan's arms. `since` is when a request came, by `time.perf_counter`, where that matters."""
 
-    arm: int
-    rows: NDArray[np.intp] | None
-    values: NDArray[Any] | None
-    broken: NDArray[np.bool_] | None
-    error: Exception | None
+    def one(self, arm: int, columns: Columns, since: float | None = None) -> tuple[NDArray[Any], int, str | None]: ...
+
+    def many(
+        self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False, since: float | None = None
+    ) -> Answer: ...
+
+    def stream(
+        self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
+    ) -> tuple[Iterator[Any], int, str | None]: ...
 
 
 class Door(Protocol):
@@ -79,22 +80,19 @@ class Answerer:
         self._fallback = fallback
         self._default = default
         self._counters = counters
-        self._limit = TimeLimit(timeout) if timeout is not None else None
-        #: The default arm is never left out: somebody has to answer.
-        self._breakers = [
-            CircuitBreaker(breaker.failures, breaker.wait) if breaker is not None and arm != default else None
-            for arm in range(len(arms))
-        ]
+        self._calls = ArmCalls(arms, default, timeout, counters, breaker)
 
-    def one(self, arm: int, columns: Columns) -> tuple[NDArray[Any], int, str | None]:
+    def one(self, arm: int, columns: Columns, since: float | None = None) -> tuple[NDArray[Any], int, str | None]:
         """One row: its answer, the arm that gave it, and the cause where that isn't `arm`."""
-        part = self._run(arm, None, columns, 1)
+        part = self._calls.run(arm, None, columns, 1)
         if part.error is None and part.values is not None:
             return part.values, arm, None
         other, values = self._fall_back(part, columns, 1)
         return values, other, error_code(part.error)
 
-    def many(self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False) -> Answer:
+    def many(
+        self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False, since: float | None = None
+    ) -> Answer:
         """All rows; ModelFailed, or the request's own error, where the fallback fails too.
 
         With `apart` rows that a model can't answer together are tried one by one.
@@ -102,13 +100,15 @@ class Answerer:
         counts = np.bincount(arms, minlength=len(self._arms))
         used = np.flatnonzero(counts).tolist()
         if len(used) == 1:
-            parts = [self._run(used[0], None, columns, rows, apart=apart)]
+            parts = [self._calls.run(used[0], None, columns, rows, apart=apart)]
         else:
             # Stable, so that each arm sees its rows in their order.
             order = np.argsort(arms, kind="stable")
             ends = np.cumsum(counts)
             chunks = [(arm, order[ends[arm] - counts[arm] : ends[arm]]) for arm in used]
-            parts = [self._run(arm, index, take(columns, index), len(index), apart=apart) for arm, index in chunks]
+            parts = [
+                self._calls.run(arm, index, take(columns, index), len(index), apart=apart) for arm, index in chunks
+            ]
         if all(part.error is None for part in parts):
             return Answer(_assemble(parts, rows), arms, None)
         return self._repaired(parts, arms, columns, rows)
@@ -126,16 +126,16 @@ class Answerer:
         Then, and for single rows that stay without an answer, the fallback answers. An arm that the `door` keeps
         shut counts as one that failed.
         """
-        failed: dict[int, _Part] = {}
+        failed: dict[int, Part] = {}
 
         def run(arm: int, index: NDArray[np.intp] | None) -> NDArray[Any] | None:
             number = rows if index is None else len(index)
             if door is not None and not door.enters(arm, number, since):
                 door.leaves(door.to, number)
-                failed[arm] = _Part(arm, index, None, None, ArmDegraded(self._arms[arm].version, door.to))
+                failed[arm] = Part(arm, index, None, None, ArmDegraded(self._arms[arm].version, door.to))
                 return None
             try:
-                part = self._run(arm, index, columns if index is None else take(columns, index), number)
+                part = self._calls.run(arm, index, columns if index is None else take(columns, index), number)
             finally:
                 if door is not None:
                     door.leaves(arm, number)
@@ -170,7 +170,7 @@ class Answerer:
         failed: list[tuple[int, Exception]] = []
         for other in dict.fromkeys((arm, self._fallback, self._default)):
             try:
-                parts = begun(self._parts(other, columns, request, cancelled))
+                parts = begun(self._calls.parts(other, columns, request, cancelled))
                 if parts is None:
                     raise OutputInvalid(self._arms[other].version, "no part of an answer", "at least one")
             except Exception as error:
@@ -186,66 +186,15 @@ class Answerer:
     @property
     def left_out(self) -> tuple[str, ...]:
         """The versions that aren't asked now, because they failed too often."""
-        open_ = zip(self._arms, self._breakers, strict=True)
-        return tuple(arm.version for arm, breaker in open_ if breaker is not None and breaker.until is not None)
+        return self._calls.left_out
 
     def close(self) -> None:
-        if self._limit is not None:
-            self._limit.close()
+        self._calls.close()
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _run(
-        self,
-        arm: int,
-        index: NDArray[np.intp] | None,
-        columns: Columns,
-        rows: int,
-        *,
-        limit: bool = True,
-        apart: bool = False,
-    ) -> _Part:
-        runner = self._arms[arm]
-        breaker = self._breakers[arm]
-        if breaker is not None and breaker.until is not None and not breaker.admits():
-            self._counters.failed(runner.version, ArmEjected.code, rows)
-            return _Part(arm, index, None, None, ArmEjected(runner.version))
-        start = perf_counter()
-        try:
-            if self._limit is not None and limit:
-                values = self._limit.call(runner, columns, rows)
-            else:
-                values = runner.predict(columns, rows)
-            broken = broken_rows(values, rows)
-        except Exception as error:
-            if apart and rows > 1:
-                return self._one_by_one(arm, index, columns, rows)
-            self._failed(runner.version, breaker, error, rows)
-            return _Part(arm, index, None, None, error)
-        self._counters.ran(runner.version, rows, perf_counter() - start)
-        if breaker is not None:
-            breaker.succeeded()
-        if broken is None:
-            return _Part(arm, index, values, None, None)
-        number = int(broken.sum())
-        without = OutputInvalid(runner.version, f"no finite answer for {number} of {rows} rows", "one for each row")
-        self._counters.failed(runner.version, without.code, number)
-        return _Part(arm, index, values, broken, without)
-
-    def _one_by_one(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int) -> _Part:
-        """The rows of callers who have nothing to do with each other, after one call for all has failed."""
-        parts = [self._run(arm, None, take(columns, np.array([row])), 1) for row in range(rows)]
-        failed = [part.error for part in parts if part.error is not None]
-        answers = [part.values for part in parts if part.error is None and part.values is not None]
-        if not answers:
-            return _Part(arm, index, None, None, failed[0])
-        values = np.empty((rows, *answers[0].shape[1:]), dtype=answers[0].dtype)
-        broken = np.array([part.error is not None for part in parts])
-        values[~broken] = np.concatenate(answers)
-        return _Part(arm, index, values, broken, failed[0]) if failed else _Part(arm, index, values, None, None)
-
     def _fall_back(
-        self, part: _Part, columns: Columns, rows: int, numbers: NDArray[np.intp] | None = None
+        self, part: Part, columns: Columns, rows: int, numbers: NDArray[np.intp] | None = None
     ) -> tuple[int, NDArray[Any]]:
         """Another arm's answer for the same rows, without a time limit: somebody has to answer.
 
@@ -257,7 +206,7 @@ class Answerer:
         for other in dict.fromkeys((*first, self._fallback, self._default)):
             if other == part.arm:
                 continue
-            second = self._run(other, None, columns, rows, limit=False)
+            second = self._calls.run(other, None, columns, rows, limit=False)
             if second.error is None and second.values is not None:
                 self._counters.add(fallback=rows)
                 return other, second.values
@@ -290,36 +239,10 @@ class Answerer:
         told.__suppress_context__ = True
         return told
 
-    def _parts(
-        self, arm: int, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
-    ) -> Iterator[Any]:
-        """An arm's parts; the breaker and the counters learn how they ended."""
-        runner, breaker = self._arms[arm], self._breakers[arm]
-        if breaker is not None and not breaker.admits():
-            self._counters.failed(runner.version, ArmEjected.code, 1)
-            raise ArmEjected(runner.version)
-        start = perf_counter()
-        try:
-            yield from runner.stream(columns, request, cancelled)
-        except Exception as error:
-            if not cancelled.done:
-                self._failed(runner.version, breaker, error, 1)
-            raise
-        self._counters.ran(runner.version, 1, perf_counter() - start)
-        if breaker is not None:
-            breaker.succeeded()
-
-    def _failed(self, version: str, breaker: CircuitBreaker | None, error: Exception, rows: int) -> None:
-        self._counters.failed(version, error_code(error), rows)
-        if not isinstance(error, RequestInvalid):
-            logger.warning("version %s failed to answer", version, exc_info=True)
-            if breaker is not None:
-                breaker.failed()
-
-    def _repaired(self, parts: list[_Part], arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
+    def _repaired(self, parts: list[Part], arms: NDArray[np.intp], columns: Columns, rows: int) -> Answer:
         served = arms.copy()
         causes: list[str | None] = [None] * rows
-        whole: list[_Part] = []
+        whole: list[Part] = []
         for part in parts:
             index = part.rows if part.rows is not None else np.arange(rows)
             if part.error is None:
@@ -330,9 +253,9 @@ class Answerer:
                 failed = index[part.broken]
                 good = ~part.broken
                 if good.any():
-                    whole.append(_Part(part.arm, index[good], part.values[good], None, None))
+                    whole.append(Part(part.arm, index[good], part.values[good], None, None))
             other, values = self._fall_back(part, take(columns, failed), len(failed), failed)
-            whole.append(_Part(other, failed, values, None, None))
+            whole.append(Part(other, failed, values, None, None))
             served[failed] = other
             code = error_code(part.error)
             for row in failed.tolist():
@@ -362,11 +285,6 @@ class ArmDegraded(LeptonError):
         self.to = to
 
 
-def error_code(error: Exception | None) -> str:
-    """The stable code of an error; a model's own exceptions are all `model_failed`."""
-    return error.code if isinstance(error, LeptonError) else ModelFailed.code
-
-
 def together(answers: Sequence[tuple[NDArray[np.intp], Answer]], rows: int) -> Answer:
     """One answer of several, each for its own rows."""
     served = np.empty(rows, dtype=np.intp)
@@ -375,11 +293,11 @@ def together(answers: Sequence[tuple[NDArray[np.intp], Answer]], rows: int) -> A
         served[index] = answer.served
         for row, cause in zip(index.tolist(), answer.causes or (), strict=False):
             causes[row] = cause
-    values = _assemble([_Part(-1, index, answer.values, None, None) for index, answer in answers], rows)
+    values = _assemble([Part(-1, index, answer.values, None, None) for index, answer in answers], rows)
     return Answer(values, served, causes if any(causes) else None)
 
 
-def _assemble(parts: list[_Part], rows: int) -> NDArray[Any]:
+def _assemble(parts: list[Part], rows: int) -> NDArray[Any]:
     """All rows in order, from parts that hold some each."""
     answers = [part.values for part in parts if part.values is not None]
     if len(parts) == 1 and len(answers[0]) == rows:
