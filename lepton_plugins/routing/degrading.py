@@ -64,7 +64,7 @@ class Degrader:
         """Calls in other arms than the cheaper one."""
         self._lock = Lock()
 
-    def one(self, arm: int, columns: Columns, since: float | None) -> tuple[NDArray[Any], int, str | None]:
+    def one(self, arm: int, columns: Columns, since: float | None = None) -> tuple[NDArray[Any], int, str | None]:
         """As `Answerer.one`; `since` is when the request came, None: now."""
         served = arm if self.enters(arm, 1, since) else self.to
         try:
@@ -73,7 +73,9 @@ class Degrader:
             self.leaves(served, 1)
         return values, other, None if other == arm else cause or ArmDegraded.code
 
-    def many(self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool, since: float | None) -> Answer:
+    def many(
+        self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False, since: float | None = None
+    ) -> Answer:
         """As `Answerer.many`. Rows of one caller that go to one arm stay together."""
         placed, calls = self._placed(arms, rows, apart, since)
         try:

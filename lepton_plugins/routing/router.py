@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid, StreamingUnavailable
-from lepton_plugins.plugins import validation_lines
+from lepton_plugins.errors import RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.routing.answering import Answer, Answerer, together
-from lepton_plugins.routing.arm_load import ArmLoad
+from lepton_plugins.routing.answering import Answer, Answerer, Front, together
+from lepton_plugins.routing.arms import Arms, MakeShelf
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.deciding import Decided, Decider
@@ -32,18 +30,15 @@ from lepton_plugins.routing.learning import LearningPolicy
 from lepton_plugins.routing.learning_state import PROCESS_STATE, StateStore
 from lepton_plugins.routing.loaded_arm import (
     LoadedArm,
-    RunningArm,
-    connections_of,
-    parallel_calls,
-    streams,
     take,
 )
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.model_cache import PROCESS_MODELS, ModelCache
-from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
+from lepton_plugins.routing.on_demand import Shelf
 from lepton_plugins.routing.opening import Models, load_policy
 from lepton_plugins.routing.policy import HEADER, SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
+from lepton_plugins.routing.recording import Recording
 from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.routed import Routed
 from lepton_plugins.routing.shadow import Shadows
@@ -55,8 +50,6 @@ __all__ = ["Explanation", "Prediction", "Router"]
 
 logger = logging.getLogger("lepton_plugins.routing")
 
-_ONE_CELL = np.zeros(1, dtype=np.intp)
-_ONE_CELL.setflags(write=False)
 #: A row whose answer came in parts has none here.
 _NO_VALUE = np.empty(1, dtype=object)
 
@@ -73,7 +66,7 @@ class Router:
         policy: SelectionPolicy,
         models: Mapping[str, LoadedModel],
         *,
-        shelf: Callable[[Callable[[Arm, LoadedModel], LoadedArm]], Shelf] | None = None,
+        shelf: MakeShelf | None = None,
         log: DecisionLog | None = None,
         log_context: bool = True,
         state: StateStore | None = None,
@@ -84,7 +77,6 @@ class Router:
         self.plan: DeploymentPlan = plan
         self.signature: Signature = plan.signature
         self.counters = Counters()
-        self.log = log
         self._directory = directory.path
         self._log_context = log_context
         self._state = state
@@ -99,52 +91,33 @@ class Router:
         self.classes = plan.classes or _known_classes(models, plan.default)
 
         taken = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
-        own = {*self._decider.logged, *([self._decider.sticky] if self._decider.sticky else [])}
-        self._view = LogView.of(plan, policy.features, context=log_context)
-        self._checker = InputChecker(plan.signature, optional=tuple(own - taken))
-        objective = plan.spec.resources.slo.p99
-
-        degrade = plan.around.degrade
-        loads = {
-            arm.version: ArmLoad(parallel_calls(models.get(arm.version)), degrade.hold)
-            for arm in plan.arms
-            if degrade is not None
-        }
-
-        def ready(arm: Arm, model: LoadedModel) -> LoadedArm:
-            context = frozenset(own - taken)
-            load = loads.get(arm.version)
-            return LoadedArm(arm, model, plan.output, self.classes, plan.signature, context, objective, load)
-
-        self.shelf = shelf(ready) if shelf is not None else None
-        arms: list[RunningArm] = [
-            ready(arm, models[arm.version])
-            if self.shelf is None or arm.version in models
-            else ArmOnDemand(arm, self.shelf)
-            for arm in plan.arms
-        ]
-        fallback = self._versions.index(plan.around.fallback or plan.default)
-        around = plan.around
-        self._answerer = Answerer(arms, fallback, self._decider.default, around.timeout, self.counters, around.breaker)
-        self._degrader: Degrader | None = None
-        if degrade is not None:
-            each = [loads[version] for version in self._versions]
-            self._degrader = Degrader(
-                self._answerer, self._versions, each, degrade, objective, self.counters, call_threads
-            )
-        shadows = [arm for arm in arms if arm.version in plan.around.shadow]
-        self._waits = self.shelf is not None or any(connections_of(model) is not None for model in models.values())
+        own = {*self._decider.logged, *([self._decider.sticky] if self._decider.sticky else [])} - taken
+        self._checker = InputChecker(plan.signature, optional=tuple(own))
+        around, counters = plan.around, self.counters
+        arms = Arms(plan, models, self.classes, frozenset(own), shelf)
+        self.shelf = arms.shelf
         #: Whether an arm may answer in parts.
-        self.streams = self.shelf is not None or any(streams(model) for model in models.values())
-        self._shadows = Shadows(shadows, plan.output, self.counters) if shadows else None
-        #: Shared by the blocks of one row: a served arm as an array.
-        self._indices = [np.array([index], dtype=np.intp) for index in range(len(arms))]
-        for index in self._indices:
-            index.setflags(write=False)
-        self._training: Training | None = None
+        self.streams = arms.stream
+        self._waits = arms.wait
+        fallback = self._versions.index(around.fallback or plan.default)
+        self._answerer = Answerer(
+            arms.running, fallback, self._decider.default, around.timeout, counters, around.breaker
+        )
+        self._degrader: Degrader | None = None
+        if around.degrade is not None:
+            objective = plan.spec.resources.slo.p99
+            self._degrader = Degrader(
+                self._answerer, self._versions, arms.loads, around.degrade, objective, counters, call_threads
+            )
+        #: Who answers what isn't forced.
+        self._front: Front = self._degrader or self._answerer
+        self._shadows = Shadows(arms.shadows, plan.output, counters) if arms.shadows else None
+        view = LogView.of(plan, policy.features, context=log_context)
+        training: Training | None = None
         if isinstance(policy, LearningPolicy):
             store = PROCESS_STATE if state is None else state
-            self._training = Training(plan, policy, store, self.classes, readable=self._view is None)
+            training = Training(plan, policy, store, self.classes, readable=view is None)
+        self._recording = Recording(plan, policy, log, view, training)
 
     @classmethod
     def load(
@@ -282,10 +255,7 @@ class Router:
         rows = len(routed)
         columns = {name: np.concatenate([one.columns[name] for one in routed]) for name in first.columns}
         arms = np.full(rows, first.choice.arm, dtype=np.intp)
-        if self._degrader is None:
-            answer = self._answerer.many(arms, columns, rows, apart=True)
-        else:
-            answer = self._degrader.many(arms, columns, rows, True, None)
+        answer = self._front.many(arms, columns, rows, apart=True)
         held = sum(one.held for one in routed)
         if held:
             self.counters.add(holdout=held)
@@ -302,8 +272,7 @@ class Router:
         )
         context = {name: np.concatenate([one.context[name] for one in routed]) for name in first.context}
         shadowed = self._shadowed(columns, rows, answer.values)
-        block = self._block(first.request, decided, context, answer, False, shadowed)
-        self._keep(block, answer.values)
+        block = self._recording.many(first.request, decided, context, answer, shadowed=shadowed)
         return Prediction(answer.values, block, self.classes)
 
     def _routed(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Routed:
@@ -325,35 +294,11 @@ class Router:
         return Routed(columns, choice, draw, logged, logged_context, request, held)
 
     def _answered(self, routed: Routed, since: float | None) -> Prediction:
-        decider, choice, columns = self._decider, routed.choice, routed.columns
-        if self._degrader is None:
-            values, served, cause = self._answerer.one(choice.arm, columns)
-        else:
-            values, served, cause = self._degrader.one(choice.arm, columns, since)
+        values, served, cause = self._front.one(routed.choice.arm, routed.columns, since)
         if routed.held:
             self.counters.add(holdout=1)
-        shadowed = self._shadowed(columns, 1, values)
-        block = DecisionBlock(
-            routed.request,
-            time(),
-            self._digest,
-            self._versions,
-            None if routed.key is None and decider.sticky is None else [routed.key],
-            routed.context,
-            self._indices[choice.arm],
-            self._indices[served],
-            _ONE_CELL,
-            np.array([choice.vector], dtype=np.float64),
-            np.array([routed.draw], dtype=np.uint64),
-            [choice.reason],
-            [choice.segment],
-            False,
-            None if cause is None else [cause],
-            self.plan.around.shadow if shadowed else (),
-            decider.policy.state,
-            self.plan.model,
-        )
-        self._keep(block, values)
+        shadowed = self._shadowed(routed.columns, 1, values)
+        block = self._recording.one(routed, served, cause, values, shadowed=shadowed)
         return Prediction(values, block, self.classes)
 
     def _many(
@@ -369,13 +314,11 @@ class Router:
         decided, context = self._decided(columns, rows, keys, forced, request)
         if self._consults and forced is None:
             answer = self._consulted(decided, columns, rows, since)
-        elif self._degrader is not None and forced is None:
-            answer = self._degrader.many(decided.arms, columns, rows, apart, since)
         else:
-            answer = self._answerer.many(decided.arms, columns, rows, apart)
+            front = self._front if forced is None else self._answerer
+            answer = front.many(decided.arms, columns, rows, apart, since)
         shadowed = forced is None and self._shadowed(columns, rows, answer.values)
-        block = self._block(request, decided, context, answer, forced is not None, shadowed)
-        self._keep(block, answer.values)
+        block = self._recording.many(request, decided, context, answer, forced=forced is not None, shadowed=shadowed)
         return Prediction(answer.values, block, self.classes)
 
     def stream(
@@ -401,11 +344,10 @@ class Router:
         request = REQUEST_IDS.new()
         decided, context = self._decided(checked, 1, keys, forced, request)
         arm = int(decided.arms[0])
-        front = self._answerer if self._degrader is None or forced is not None else self._degrader
+        front = self._front if forced is None else self._answerer
         parts, served, cause = front.stream(arm, checked, body, cancelled or Cancellation())
-        answer = Answer(_NO_VALUE, self._indices[served], None if cause is None else [cause])
-        block = self._block(request, decided, context, answer, forced is not None, False)
-        self._keep(block, None)
+        answer = Answer(_NO_VALUE, np.array([served], dtype=np.intp), None if cause is None else [cause])
+        block = self._recording.many(request, decided, context, answer, forced=forced is not None, comparable=False)
         return Stream(block, parts)
 
     def _decided(
@@ -432,13 +374,6 @@ class Router:
             return False
         return self._shadows.drop() if self.degrading else self._shadows.offer(columns, rows, values)
 
-    def _keep(self, block: DecisionBlock, values: NDArray[Any] | None) -> None:
-        """For feedback, and in the log."""
-        if self._training is not None:
-            self._training.ledger.remember(block, values)
-        if self.log is not None:
-            self.log.append(block if self._view is None else self._view(block))
-
     def _lacks(self, name: str, rows: int) -> None:
         """Count rows of data without a column that the policy reads; the first time is told."""
         if self.counters.lacked(name, rows):
@@ -459,10 +394,7 @@ class Router:
                 self._decider.settle(decided, made, None)
             return answer
         held = np.setdiff1d(np.arange(rows), free)
-        if door is not None:
-            parts = [(held, door.many(decided.arms[held], take(columns, held), len(held), False, since))]
-        else:
-            parts = [(held, self._answerer.many(decided.arms[held], take(columns, held), len(held)))]
+        parts = [(held, self._front.many(decided.arms[held], take(columns, held), len(held), False, since))]
         if len(free):
             answer, made = self._answerer.consult(policy, take(columns, free), len(free), door, since)
             parts.append((free, answer))
@@ -470,44 +402,13 @@ class Router:
                 self._decider.settle(decided, made, free)
         return together(parts, rows)
 
-    def _block(
-        self,
-        request: str,
-        decided: Decided,
-        context: dict[str, NDArray[Any]],
-        answer: Answer,
-        forced: bool,
-        shadowed: bool,
-    ) -> DecisionBlock:
-        return DecisionBlock(
-            request=request,
-            time=time(),
-            plan=self._digest,
-            arms=self._versions,
-            keys=decided.keys,
-            context=context,
-            chosen=decided.arms,
-            served=answer.served,
-            cells=decided.cells,
-            vectors=decided.vectors,
-            draws=decided.draws,
-            reasons=decided.reasons,
-            segments=decided.segments,
-            forced=forced,
-            fallback=answer.causes,
-            shadows=self.plan.around.shadow if shadowed else (),
-            state=self._decider.policy.state,
-            model=self.plan.model,
-            consulted=self._consults and not forced,
-        )
-
     def _empty(self, request: str | None) -> Prediction:
         """No rows, no answers: an empty partition of a larger job."""
         none = np.zeros(0, dtype=np.intp)
         decided = Decided(none, none, np.zeros((0, len(self._versions))), [], [], np.zeros(0, dtype=np.uint64), None)
         shape = (0, len(self.classes)) if self.plan.output == "proba" else (0,)
         answer = Answer(np.zeros(shape), none, None)
-        block = self._block(request or REQUEST_IDS.new(), decided, {}, answer, False, False)
+        block = self._recording.many(request or REQUEST_IDS.new(), decided, {}, answer)
         return Prediction(answer.values, block, self.classes)
 
     @property
@@ -585,34 +486,20 @@ class Router:
         FeedbackUnavailable without a decision log, unless the policy learns; RewardInvalid, LabelInvalid where it
         can't learn from an item: then nothing is stored.
         """
-        if self.log is None and self._training is None:
-            raise FeedbackUnavailable
-        try:
-            given = [item if isinstance(item, Feedback) else Feedback.model_validate(dict(item)) for item in items]
-        except ValidationError as error:
-            raise RequestInvalid(f"Found feedback that can't be read: {validation_lines(error)}") from None
-        if self._training is None:
-            assert self.log is not None
-            return self.log.feedback(given)
-        self._training.check(given)
-        return self._training.feedback(given, self.log.feedback(given) if self.log is not None else None)
+        return self._recording.feedback(items)
 
     def settle(self) -> None:
         """Until the shadows have compared everything so far, and log and store have what they are to keep."""
         if self._shadows is not None:
             self._shadows.wait()
-        if self._training is not None:
-            self._training.settle()
-        if self.log is not None:
-            self.log.flush()
+        self._recording.settle()
 
     def close(self) -> None:
         """Stop the threads and give the models back; the log stays open, it is its owner's."""
         self._answerer.close()
         if self._shadows is not None:
             self._shadows.close()
-        if self._training is not None:
-            self._training.close()
+        self._recording.close()
         self._release()
 
     def __enter__(self) -> Router:
@@ -622,7 +509,8 @@ class Router:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._directory), self.log, self._log_context, self._state, self._threads, self._memory)
+        log, place = self._recording.log, str(self._directory)
+        return _reopen, (place, log, self._log_context, self._state, self._threads, self._memory)
 
     def __repr__(self) -> str:
         return f"Router({self.plan.model!r}, versions {', '.join(self._versions)}, {self.plan.policy.kind})"

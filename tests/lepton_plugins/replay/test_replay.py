@@ -48,7 +48,7 @@ def serve(router: Router, place: str, *, count: int = 4000, part: float = 1.0) -
         for d, told in zip(answer.decisions, rewarded, strict=True)
         if told
     )
-    router.log.flush()
+    router.settle()
     return float(np.mean([EARNS[carrier][NEW.get(carrier, "3")] for carrier in data["carrier"]]))
 
 
