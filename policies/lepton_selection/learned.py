@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from lepton_plugins.errors import ColumnMissing, GainMissing, PackageMissing, PolicyUnfit
 from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
@@ -24,9 +24,12 @@ from lepton_plugins.routing.policy import (
     column_of,
 )
 from lepton_selection.encoding import Encoder, declare
+from lepton_selection.target_price import price_for, relative_costs
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
+
+Floats = NDArray[np.float64]
 
 FILE = "learned.onnx"
 _INSTALL = "pip install 'lepton-plugins[learned]'"
@@ -41,16 +44,38 @@ class LearnedParams(Record):
     price: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="What the default's model time is worth, in the metric.")
     ] = 0.0
+    quality: Annotated[
+        float | None,
+        Field(gt=0, description="Least utility, as a part of the best version's alone; then the cheapest."),
+    ] = None
+    budget: Annotated[
+        float | None, Field(gt=0, description="Most model time, as a part of the dearest version's; then the best.")
+    ] = None
+    sure: Annotated[
+        float, Field(ge=0.5, lt=1, description="How sure it must be that these two are kept; 0.5: by the mean.")
+    ] = 0.95
     trees: Annotated[int, Field(ge=1, le=500)] = 50
     depth: Annotated[int, Field(ge=1, le=12)] = 5
     force: Annotated[bool, Field(description="Plan it even if no held-out gain is shown.")] = False
+
+    @model_validator(mode="after")
+    def _one_price(self) -> LearnedParams:
+        if self.price and self.targeted:
+            raise ValueError("found price beside quality or budget, expected one of them: they set the price")
+        return self
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the price follows from what is to be kept."""
+        return self.quality is not None or self.budget is not None
 
 
 class Learned(SelectionPolicy):
     """Each row goes to the version of the highest predicted net improvement over the default, if any is above zero.
 
     Net: less `price` × (the version's model time - the default's) / the default's. The model is a random forest
-    (Breiman 2001) of the paired differences, stored as ONNX; its choice at a row is certain.
+    (Breiman 2001) of the paired differences, stored as ONNX; its choice at a row is certain. With `quality` or `budget`
+    the price is the one that keeps it, by the forest's out-of-bag predictions.
     """
 
     Params: ClassVar[type[BaseModel]] = LearnedParams
@@ -104,16 +129,18 @@ class Learned(SelectionPolicy):
         default = paired.default
         others = [i for i, version in enumerate(paired.versions) if version in arms and i != default]
         encoding = declare(params.features, paired.columns)
-        files, scale = {}, 1.0
+        files, scale, price = {}, 1.0, params.price
         if others:
             sign = 1.0 if paired.greater_is_better else -1.0
             better = sign * (paired.values[:, others] - paired.values[:, [default]])
             scale = float(f"{float(better.std()) or 1.0:.6g}")
             matrix = Encoder(encoding).encode(paired.columns, paired.rows)
-            files[FILE] = _trained(params, matrix, better / scale, paired.seed)
+            files[FILE], unseen = _trained(params, matrix, better / scale, paired.seed)
+            if params.targeted:
+                price = _target(params, paired, others, unseen * scale)
         document = {
             "versions": [paired.versions[i] for i in others],
-            "prices": _prices(params, paired, others),
+            "prices": _prices(price, paired, others),
             "metric": paired.metric,
             "scale": scale,
             "encoding": encoding,
@@ -125,7 +152,10 @@ class Learned(SelectionPolicy):
         assert isinstance(params, LearnedParams)
         if params.force:
             return
-        saved = 0.0 if gain is None or gain.relative_time is None else params.price * (1.0 - gain.relative_time)
+        time = None if gain is None else gain.relative_time
+        if params.targeted and time is not None and time < 0.995:
+            return
+        saved = 0.0 if time is None else params.price * (1.0 - time)
         if gain is None or gain.low is None or gain.low + saved <= 0:
             raise GainMissing("learned", gain, saved)
 
@@ -174,18 +204,33 @@ class Learned(SelectionPolicy):
         return np.where(net.max(axis=1) > 0, best, self.default).astype(np.intp)
 
 
-def _prices(params: LearnedParams, paired: PairedPredictions, others: Sequence[int]) -> list[float]:
-    if params.price == 0:
+def _target(params: LearnedParams, paired: PairedPredictions, others: Sequence[int], predicted: Floats) -> float:
+    if relative_costs(paired, others) is None:
+        raise _untimed("a quality or a budget")
+    price = price_for(paired, others, predicted, quality=params.quality, budget=params.budget, sure=params.sure)
+    if price is None:
+        raise PolicyUnfit(
+            "learned", f"no version within budget {params.budget}", "a greater part of the dearest's time"
+        )
+    return price
+
+
+def _prices(price: float, paired: PairedPredictions, others: Sequence[int]) -> list[float]:
+    if price == 0:
         return [0.0] * len(others)
-    costs = paired.costs
-    if costs is None or not np.isfinite(costs[[paired.default, *others]]).all():
-        raise PolicyUnfit("learned", "a price, but versions whose model time wasn't measured", "price: 0")
-    whole = float(costs[paired.default])
-    return [float(f"{params.price * (float(costs[i]) - whole) / whole:.9g}") for i in others]
+    relative = relative_costs(paired, others)
+    if relative is None:
+        raise _untimed("a price")
+    return [float(f"{price * part:.9g}") for part in relative.tolist()]
 
 
-def _trained(params: LearnedParams, matrix: NDArray[np.float32], better: NDArray[np.float64], seed: int) -> bytes:
-    """A forest of the differences, as ONNX: features (rows, width) in, (rows, versions) out."""
+def _untimed(wanted: str) -> PolicyUnfit:
+    return PolicyUnfit("learned", f"{wanted}, but versions whose model time wasn't measured", "neither, and price: 0")
+
+
+def _trained(params: LearnedParams, matrix: NDArray[np.float32], better: Floats, seed: int) -> tuple[bytes, Floats]:
+    """A forest of the differences, as ONNX: features (rows, width) in, (rows, versions) out; and what it predicts
+    of each row by the trees that have not seen it."""
     try:
         from skl2onnx import to_onnx
         from skl2onnx.common.data_types import FloatTensorType
@@ -200,8 +245,10 @@ def _trained(params: LearnedParams, matrix: NDArray[np.float32], better: NDArray
         max_samples=min(len(matrix), 20_000),
         random_state=seed,
         n_jobs=1,
+        oob_score=params.targeted,
     )
     forest.fit(matrix, better if better.shape[1] > 1 else better[:, 0])
     inputs = [("features", FloatTensorType([None, matrix.shape[1]]))]
     exported: bytes = to_onnx(forest, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 3}).SerializeToString()
-    return exported
+    unseen = forest.oob_prediction_.reshape(better.shape) if params.targeted else np.zeros_like(better)
+    return exported, unseen
