@@ -341,10 +341,11 @@ class ModelRegistry:
     def generate(
         self, directory: str | Path, target: str, to: str | Path, options: Mapping[str, Any] | None = None
     ) -> list[Path]:
-        """Render a deployment directory for a target (bentoml, kserve …) into the empty directory `to`.
+        """Render a deployment directory for a target (bentoml, kserve …) into `to`: a new or empty directory, or what
+        was rendered there before.
 
         Returns the files, relative to `to`. UnknownPlugin if no plugin offers the target; InvalidInput for
-        an option that the target doesn't know.
+        an option that the target doesn't know; PlaceTaken where `to` holds anything else.
         """
         return generate(Path(directory), target, Path(to), options or {}, registry=self.uri).files
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from lepton_plugins.errors import InvalidInput, UnknownPlugin, nearest
-from lepton_plugins.plugins import plugins, validation_lines
+from lepton_plugins.planning.findings import dotted, findings
+from lepton_plugins.plugins import plugins
+from lepton_plugins.rendered import in_place_of, put, rendered_before, write_record
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.target import FinishingTarget, Target
 
@@ -27,36 +28,27 @@ class Generated(NamedTuple):
 def generate(
     directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
 ) -> Generated:
-    """Render `directory` into the empty directory `to`.
+    """Render `directory` into `to`: a new directory, an empty one, or what was rendered there before, unchanged.
 
     `registry` is the URI of the one in use: a target with an option of that name is told. All or nothing: what
-    a failing target wrote doesn't stay. UnknownPlugin, DirectoryInvalid, InvalidInput.
+    a failing target wrote doesn't stay, what was rendered before does. UnknownPlugin, DirectoryInvalid, InvalidInput,
+    PlaceTaken, PlaceUnwritable.
     """
     renderer = open_target(target)
     if registry is not None and "registry" in renderer.Options.model_fields:
         options = {"registry": registry, **options}
     checked = _options(renderer, target, options)
     plan = DeploymentDirectory.open(directory).plan
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise InvalidInput(
-            f"--to {to}: found something there already, expected an empty directory or a new one. Name another, or "
-            "remove what was rendered there before."
-        )
+    rendered_before(to)
     with TemporaryDirectory(prefix="lepton-") as folder:
         rendered = Path(folder) / "rendered"
         rendered.mkdir()
         files = list(renderer.render(plan, directory, rendered, checked))
-        was_there = to.exists()
-        try:
-            copytree(rendered, to, dirs_exist_ok=True)
+        with in_place_of(to):
+            put(rendered, to)
             told = dict(renderer.finish(plan, to, checked)) if isinstance(renderer, FinishingTarget) else {}
-        except BaseException:
-            for path in to.iterdir() if was_there else ():  # It was empty: all that is there is ours.
-                rmtree(path) if path.is_dir() else path.unlink()
-            if not was_there:
-                rmtree(to, ignore_errors=True)
-            raise
-    return Generated(plan.model, files, told)
+            record = write_record(to, files)  # Not before: what is registered is what was rendered.
+    return Generated(plan.model, sorted([*files, record]), told)
 
 
 def open_target(name: str) -> Target:
@@ -76,4 +68,6 @@ def _options(target: Target, name: str, options: Mapping[str, Any]) -> Any:
     try:
         return target.Options.model_validate(dict(options))
     except ValidationError as error:
-        raise InvalidInput(f"The target {name!r}: {validation_lines(error)}") from error
+        found = findings(error, target.Options, dict(options))
+        lines = [f"{dotted(place)}: {text}" if place else text for place, text in found]
+        raise InvalidInput(f"The target {name!r}: {'; '.join(lines)}") from error

@@ -14,7 +14,7 @@ from typing_extensions import is_typeddict
 from lepton_bentoml.options import BentomlOptions
 from lepton_plugins.errors import ConfigKeyUnknown, InvalidInput, PathMissing
 from lepton_plugins.needs import Need
-from lepton_plugins.plugins import validation_lines
+from lepton_plugins.planning.findings import dotted, findings
 from lepton_plugins.records.quantity import parse_bytes, parse_cpu
 
 #: Where a configuration file has what is said of the services of single versions, by version.
@@ -88,7 +88,8 @@ def check(config: Mapping[str, Any]) -> None:
     try:
         validate(dict(config))
     except ValidationError as error:
-        raise InvalidInput(f"BentoML's service configuration: {validation_lines(error)}") from None
+        found = [f"{dotted(place)}: {text}" for place, text in findings(error, data=config)]
+        raise InvalidInput(f"BentoML's service configuration: {'; '.join(found)}") from None
     for finding in _misread(config.get("resources", {}), config.get("workers")):
         raise InvalidInput(f"BentoML's service configuration: {finding}")
 

@@ -34,7 +34,7 @@ class BentomlOptions(Record):
     """BentoCloud's name for it, such as nvidia-l4; with topology distributed, for the versions that have one."""
     base_image: str | None = Field(default=None, pattern=r"^[^\s'\"\\\\]+$")
     """What the bento's image builds on, such as one with CUDA (default: BentoML's, Python alone)."""
-    workers: int | Literal["cpu_count"] | None = Field(default=None, union_mode="left_to_right")
+    workers: Annotated[int, Field(ge=1)] | Literal["cpu_count"] | None = Field(default=None, union_mode="left_to_right")
     """Processes of one replica, a number or cpu_count (default: 1)."""
     timeout: Seconds | None = Field(default=None, gt=0)
     """Of one request (default: 60s)."""

@@ -53,7 +53,7 @@ def pull(
 def generate(
     source: Source,
     target: Annotated[str, typer.Option(metavar="T", help="What it is rendered for, such as bentoml or kserve.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="An empty directory, or a new one.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="A new directory, or one that was rendered before.")],
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="K=V", help="An option of the target; each is a flag too: see --target T --help."),
@@ -61,6 +61,8 @@ def generate(
     output: OutputOption = Output.table,
 ) -> None:
     """Render a plan for a target: the same input gives the same files.
+
+    What was rendered into DIR before is replaced, unless somebody changed it.
 
     `lepton plugins` lists the targets that are installed, `lepton generate --target T --help` one's options.
 

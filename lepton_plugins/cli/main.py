@@ -135,7 +135,15 @@ def _failed(error: Exception, text: str, code: int) -> int:
 
 
 def _usage(error: Any) -> str:
-    text = " ".join(error.format_message().split())
+    told = error.format_message()
+    if error.__cause__ is not None:
+        from pydantic import ValidationError
+
+        from lepton_plugins.planning.findings import findings
+
+        if isinstance(error.__cause__, ValidationError):
+            told = told.replace(error.message, "; ".join(text for _, text in findings(error.__cause__)))
+    text = " ".join(told.split())
     text += "" if text.endswith((".", "?")) else "."
     where = error.ctx.command_path if getattr(error, "ctx", None) is not None else "lepton"
     return f"{text} See: {where} --help"

@@ -4,7 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lepton_plugins.errors.base import LeptonError, nearest
+from lepton_plugins.errors.base import LeptonError, _shown, nearest
+
+
+class PlaceTaken(LeptonError):
+    """A directory to render into that holds something which isn't what was rendered there before."""
+
+    code = "place_taken"
+
+    def __init__(self, to: object, found: str, added: Sequence[str] = (), changed: Sequence[str] = ()) -> None:
+        since = [
+            f"{word} since: {_shown(files, 3)}" for word, files in (("added", added), ("changed", changed)) if files
+        ]
+        detail = f" ({'; '.join(since)})" if since else ""
+        super().__init__(
+            f"--to {to}: found {found}{detail}, expected a new directory, an empty one, or what Lepton rendered there "
+            "and nobody changed. Name another, or move yours away."
+        )
+
+
+class PlaceUnwritable(LeptonError):
+    """A directory to render into that the system doesn't let be written."""
+
+    code = "place_unwritable"
+
+    def __init__(self, to: object, error: OSError) -> None:
+        # What copies a tree gives a list of (from, to, reason).
+        listed = error.args[0] if error.args and isinstance(error.args[0], list) else ()
+        reason = error.strerror or (listed[0][-1] if listed else str(error))
+        super().__init__(f"--to {to}: can't be written: {reason}. Name a directory with room that you may write.")
 
 
 class RequirementsConflict(LeptonError):

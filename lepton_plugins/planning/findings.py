@@ -17,10 +17,13 @@ Place = tuple[str | int, ...]
 UNKNOWN_VERSION = "unknown_version"
 
 
-def findings(error: ValidationError, root: type[BaseModel], data: Any, at: Place = ()) -> list[tuple[Place, str]]:
+def findings(
+    error: ValidationError, root: type[BaseModel] = BaseModel, data: Any = None, at: Place = ()
+) -> list[tuple[Place, str]]:
     """pydantic's findings about `data`, one for each place, with the place below `at`.
 
-    Where a value may be one of several kinds pydantic reports each kind that failed; these are joined.
+    `root` is the model that `data` was to be: of an unknown key it tells the known ones. Where a value may be one
+    of several kinds pydantic reports each kind that failed; these are joined.
     """
     grouped: dict[Place, list[tuple[str, str]]] = {}
     items = [(_in_data(item["loc"], data), item) for item in error.errors()]
@@ -74,8 +77,11 @@ def _sentence(item: Any, root: type[BaseModel], place: Place) -> tuple[str, str]
         return "", message.partition(", ")[2]
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         keys = _keys(root, place)
-        message = "Input should be a mapping" + (f" with the keys {', '.join(sorted(keys))}" if keys else "")
-    expected = message.removeprefix("Input should be ")
+        listed = f" with the key{'s' if len(keys) > 1 else ''} {', '.join(sorted(keys))}" if keys else ""
+        message = f"Input should be a mapping{listed}"
+    if kind == "string_pattern_mismatch":
+        message = f"a text that matches {item['ctx']['pattern']}"
+    expected = message.removeprefix("Input should be ").partition(", unable to parse")[0]
     return f"found {_shown(item['input'])}, expected ", expected
 
 

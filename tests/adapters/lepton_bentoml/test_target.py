@@ -125,7 +125,7 @@ def test_an_unknown_key_is_named_with_the_nearest(content: Any, key: str, near: 
         ({"resources": {"memory": "512"}}, "512, which BentoML takes for Gi"),
         ({"resources": {"memory": "lots"}}, "expected a size such as 512Mi"),
         ({"resources": {"cpu": "many"}}, "expected cores such as 4"),
-        ({"resources": {"gpu": 0}}, "resources.gpu: Input should be greater than 0"),
+        ({"resources": {"gpu": 0}}, "resources.gpu: found 0, expected greater than 0"),
         ({"resources": {"gpu": 1.5}}, "found 1.5, expected a whole number"),
         ({"resources": {"gpu_type": "nvidia-h200"}}, "nvidia-h200-141gb"),
         ({"resources": {"gpu": 1}, "workers": "cpu_count"}, "gives such workers no GPU"),

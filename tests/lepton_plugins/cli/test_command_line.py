@@ -83,6 +83,8 @@ def test_help_takes_less_than_half_a_second() -> None:
         (["promote"], "Missing argument 'NAME'"),
         (["list", "-o", "xml"], "'xml' is not one of 'table', 'json', 'yaml'"),
         (["serve", "x", "--port", "99999"], "less than or equal to 65535"),
+        (["serve", "x", "--workers", "0"], "'--workers': found '0', expected greater than or equal to 1. See"),
+        (["serve", "x", "--threads", "few"], "'--threads': found 'few', expected a valid integer. See"),
         (["register", "m", "x", "--meta", "novalue"], "--meta: found 'novalue', expected key=value"),
         (["register", "m", "x", "--meta", "a=1", "--meta", "a=2"], "'a' is given twice"),
         (["evaluate", "m", "--target", "y"], "evaluate needs --data and --task"),

@@ -86,7 +86,7 @@ def test_the_help_shows_them(lepton: Callable[..., Any], systemd: Path) -> None:
     ("flags", "told"),
     [
         (["--listen", "1"], "No such option: --listen"),
-        (["--listen-on", "many"], "listen_on"),
+        (["--listen-on", "many"], "listen_on: found 'many', expected a valid integer"),
         (["--listen-on", "1", "--option", "listen_on=2"], "the key 'listen_on' is given twice"),
         (["--option", "listenon=2"], "has no option 'listenon'. Did you mean 'listen_on'?"),
     ],
