@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.routing.deciding import Decided
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import RowChoice
 
@@ -30,3 +33,21 @@ class Routed:
         columns = [(name, column.dtype.char, column.shape) for name, column in self.columns.items()]
         context = [(name, column.dtype.char) for name, column in self.context.items()]
         return (self.choice.arm, self.key is None, *columns, *context)
+
+
+def joined(routed: Sequence[Routed], *, keyed: bool) -> tuple[Columns, dict[str, NDArray[Any]], Decided]:
+    """Rows of one kind in one: their columns, their logged context and their decisions; `keyed` plans log every key."""
+    first = routed[0]
+    decided = Decided(
+        np.full(len(routed), first.choice.arm, dtype=np.intp),
+        np.arange(len(routed)),
+        np.array([one.choice.vector for one in routed], dtype=np.float64),
+        [one.choice.reason for one in routed],
+        [one.choice.segment for one in routed],
+        np.array([one.draw for one in routed], dtype=np.uint64),
+        [one.key for one in routed] if keyed or first.key is not None else None,
+        sum(one.held for one in routed),
+    )
+    columns = {name: np.concatenate([one.columns[name] for one in routed]) for name in first.columns}
+    context = {name: np.concatenate([one.context[name] for one in routed]) for name in first.context}
+    return columns, context, decided

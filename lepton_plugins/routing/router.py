@@ -40,7 +40,7 @@ from lepton_plugins.routing.policy import HEADER, SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.recording import Recording
 from lepton_plugins.routing.request_ids import REQUEST_IDS
-from lepton_plugins.routing.routed import Routed
+from lepton_plugins.routing.routed import Routed, joined
 from lepton_plugins.routing.shadow import Shadows
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt, plain
 from lepton_plugins.routing.streaming import Cancellation, Stream
@@ -251,28 +251,13 @@ class Router:
         """Answer rows of different callers, all of one `kind`, by one call of their arm; each fails for itself."""
         if len(routed) == 1:
             return self._answered(routed[0], None)
-        first = routed[0]
+        columns, context, decided = joined(routed, keyed=self._decider.sticky is not None)
         rows = len(routed)
-        columns = {name: np.concatenate([one.columns[name] for one in routed]) for name in first.columns}
-        arms = np.full(rows, first.choice.arm, dtype=np.intp)
-        answer = self._front.many(arms, columns, rows, apart=True)
-        held = sum(one.held for one in routed)
-        if held:
-            self.counters.add(holdout=held)
-        decided = Decided(
-            arms,
-            np.arange(rows),
-            np.array([one.choice.vector for one in routed], dtype=np.float64),
-            [one.choice.reason for one in routed],
-            [one.choice.segment for one in routed],
-            np.array([one.draw for one in routed], dtype=np.uint64),
-            None
-            if self._decider.sticky is None and not any(one.key for one in routed)
-            else [one.key for one in routed],
-        )
-        context = {name: np.concatenate([one.context[name] for one in routed]) for name in first.context}
+        answer = self._front.many(decided.arms, columns, rows, apart=True)
+        if decided.held:
+            self.counters.add(holdout=decided.held)
         shadowed = self._shadowed(columns, rows, answer.values)
-        block = self._recording.many(first.request, decided, context, answer, shadowed=shadowed)
+        block = self._recording.many(routed[0].request, decided, context, answer, shadowed=shadowed)
         return Prediction(answer.values, block, self.classes)
 
     def _routed(self, columns: Columns, keys: Sequence[Any] | NDArray[Any] | None, request: str) -> Routed:
