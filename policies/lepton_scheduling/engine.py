@@ -42,8 +42,18 @@ class Result:
     bound: float
 
 
+#: A gap below this asks for a proof.
+PROOF = 1e-4
+#: The absolute gap at which HiGHS ends a search, whatever the relative one is.
+_ABSOLUTE = 1e-6
 #: (model, seconds or None, relative gap) → result.
 Engine = Callable[[Model, float | None, float], Result]
+
+
+def scale_of(worth: FloatArray, gap: float) -> float:
+    """What worths are multiplied by, so that HiGHS' absolute gap is no more than the relative one of the largest."""
+    most = float(np.abs(worth).max(initial=0.0))
+    return max(1.0, _ABSOLUTE / (max(gap, _ABSOLUTE) * most)) if most else 1.0
 
 
 def by_scipy(model: Model, seconds: float | None, gap: float) -> Result:
@@ -55,8 +65,9 @@ def by_scipy(model: Model, seconds: float | None, gap: float) -> Result:
     options: dict[str, float] = {"mip_rel_gap": gap, "presolve": False}
     if seconds is not None:
         options["time_limit"] = seconds
+    scale = scale_of(model.worth, gap)
     found = milp(
-        -model.worth,
+        -scale * model.worth,
         integrality=model.whole,
         bounds=Bounds(model.lower, model.upper),
         constraints=LinearConstraint(model.matrix, model.low, model.high),
@@ -64,6 +75,6 @@ def by_scipy(model: Model, seconds: float | None, gap: float) -> Result:
     )
     if found.x is None:
         return Result("infeasible" if found.status == 2 else "unknown", None, -np.inf, np.inf)
-    value, dual = float(-found.fun), found.mip_dual_bound
-    bound = value if dual is None else float(-dual)
+    value, dual = float(-found.fun) / scale, found.mip_dual_bound
+    bound = value if dual is None else float(-dual) / scale
     return Result("optimal" if found.status == 0 else "feasible", found.x, value, bound)

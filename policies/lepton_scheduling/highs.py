@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lepton_scheduling.engine import Engine, Model, Result
+from lepton_scheduling.engine import Engine, Model, Result, scale_of
 from lepton_scheduling.milp import MilpSolver
 
 NAME = "highs"
@@ -30,6 +30,7 @@ def by_highspy(model: Model, seconds: float | None, gap: float) -> Result:
     if seconds is not None:
         solver.setOptionValue("time_limit", seconds)
     rows, columns = model.matrix.shape
+    scale = scale_of(model.worth, gap)
     solver.passModel(
         columns,
         rows,
@@ -37,7 +38,7 @@ def by_highspy(model: Model, seconds: float | None, gap: float) -> Result:
         int(highspy.MatrixFormat.kColwise),
         int(highspy.ObjSense.kMinimize),
         0.0,
-        -model.worth,
+        -scale * model.worth,
         model.lower,
         model.upper,
         model.low,
@@ -56,7 +57,7 @@ def by_highspy(model: Model, seconds: float | None, gap: float) -> Result:
         return Result("infeasible", None, -np.inf, np.inf)
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Result("unknown", None, -np.inf, np.inf)
-    value = -float(info.objective_function_value)
-    bound = -float(info.mip_dual_bound) if model.whole.any() else value
+    value = -float(info.objective_function_value) / scale
+    bound = -float(info.mip_dual_bound) / scale if model.whole.any() else value
     done = status == highspy.HighsModelStatus.kOptimal
     return Result("optimal" if done else "feasible", np.array(solver.getSolution().col_value), value, bound)

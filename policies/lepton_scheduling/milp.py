@@ -17,13 +17,14 @@ from lepton_plugins.planning.solver import (
     required_of,
 )
 from lepton_scheduling import infeasible
-from lepton_scheduling.engine import Engine, Result, by_scipy
+from lepton_scheduling.engine import PROOF, Engine, Result, by_scipy
 from lepton_scheduling.outcome import answer, rebounded, upper_bound
 from lepton_scheduling.placing import Placed, on_nodes, place, replaced
 from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.program import Program
 from lepton_scheduling.search import searched
 from lepton_scheduling.subset import among, solution_among_all
+from lepton_scheduling.totals import Totals
 from lepton_scheduling.unlimited import without_limits
 
 NAME = "milp"
@@ -135,7 +136,7 @@ class _Exact:
 
     def solve(self) -> AllocationSolution:
         program, limits = Program(self.problem), limits_of(self.problem)
-        result, bound = self._best(program, limits)
+        result, bound = self._in_totals(program, limits) or self._best(program, limits)
         if not self.problem.pools:
             shares, runs = self._shares(program, result, limits)
             return answer(self.name, self.problem, shares, runs, bound, optimal=result.status == "optimal")
@@ -147,12 +148,42 @@ class _Exact:
             raise NoSolutionInTime(self.name, self.problem.time_limit)
         return best
 
+    def _in_totals(self, program: Program, limits: dict[str, float]) -> tuple[Result, float] | None:
+        """As `_best`, by totals first; None where they are of no use, or whole replicas with them are worth less.
+
+        For a gap they take longer than they save, and so where a version has one replica a node at most.
+        """
+        if self.problem.gap >= PROOF or self.problem.survive:
+            return None
+        totals = Totals(program)
+        if not totals.count:
+            return None
+        model = totals.together(program.model(self._worth(program), limits, start=program.as_in_force()))
+        first = self.engine(model, self._left(), self.problem.gap)
+        if first.x is None:
+            return None
+        second = self.engine(totals.apart(model, first.x), self._left(), self.problem.gap)
+        short = first.bound - second.value > max(self.problem.gap, 1e-9) * abs(first.bound)
+        if second.x is None or (short and first.status == "optimal"):
+            return None
+        return replace(second, status=first.status, bound=first.bound), upper_bound(program, first.bound)
+
+    def _left(self) -> float:
+        return max(self.end - monotonic(), 0.05 * self.problem.time_limit)
+
+    def _worth(self, program: Program) -> FloatArray:
+        return program.select() if self.problem.form == "select" else program.mixture()
+
     def _best(self, program: Program, limits: dict[str, float]) -> tuple[Result, float]:
         """The program's result, which has an x, and the objective's bound by it."""
-        worth = program.select() if self.problem.form == "select" else program.mixture()
-        left = max(self.end - monotonic(), 0.05 * self.problem.time_limit)
+        worth = self._worth(program)
         result = program.solve(
-            worth, limits, time_limit=left, gap=self.problem.gap, engine=self.engine, start=program.as_in_force()
+            worth,
+            limits,
+            time_limit=self._left(),
+            gap=self.problem.gap,
+            engine=self.engine,
+            start=program.as_in_force(),
         )
         if result.status == "infeasible" and program.node_exact:
             raise Infeasible(infeasible.unpackable(self.problem, limits))

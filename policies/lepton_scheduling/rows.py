@@ -109,8 +109,9 @@ def _replicas(columns: Columns) -> Iterator[Rows]:
 def _nodes(columns: Columns) -> Iterator[Rows]:
     """Σᵢ use_ik·r_ib ≤ capacity_k·(nodes of b), and how many large replicas whole nodes can hold.
 
-    For the latter a part of a node counts by a dual feasible function, u(a) = ⌊(m+1)·a⌋/m for m = 1, 2, 3
-    (Fekete & Schepers 2001, New classes of fast lower bounds for bin packing): no node holds more than u = 1.
+    Where all use multiples of a unit, only whole units of a node count. For large replicas a part of a node counts
+    by a dual feasible function, u(a) = ⌊(m+1)·a⌋/m for m = 1, 2, 3 (Fekete & Schepers 2001, New classes of fast lower
+    bounds for bin packing): no node holds more than u = 1.
     """
     use = replica_use(columns.problem)
     for place in range(len(columns.bin_pool)):
@@ -118,7 +119,7 @@ def _nodes(columns: Columns) -> Iterator[Rows]:
         mine = np.flatnonzero(columns.r_bin == place)
         kept: list[FloatArray] = []
         for resource, capacity in enumerate(pool.capacity):
-            part = use[columns.r_version[mine], resource] / (capacity or 1.0)
+            part = _in_units(use[columns.r_version[mine], resource] / (capacity or 1.0))
             rounded = [] if columns.node_exact else [_rounded(part, parts) for parts in _PARTS]
             for value in (part, *rounded):
                 if value.any() and not any((value <= other).all() for other in kept):
@@ -162,6 +163,16 @@ def _moves(columns: Columns) -> Iterator[Rows]:
     value = np.r_[np.ones(len(columns.r_version)), -np.ones(len(columns.m_version))]
     high = columns.problem.in_force[columns.m_version, columns.m_pool].astype(float)
     yield _rows("moves", value, row, np.arange(columns.r, columns.n), len(columns.m_version), high=high)
+
+
+def _in_units(part: FloatArray) -> FloatArray:
+    """k/⌊1/u⌋ where all parts are k·u of a node, k = 0, 1, 2 …; else as they are."""
+    unit = float(part.min(initial=np.inf, where=part > 0))
+    if not np.isfinite(unit) or unit > 1:
+        return part
+    multiple = part / unit
+    whole: FloatArray = np.round(multiple)
+    return part if (np.abs(multiple - whole) > 1e-9 * multiple).any() else whole / np.floor(1 / unit + 1e-9)
 
 
 def _rounded(part: FloatArray, parts: int) -> FloatArray:
