@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from lepton_plugins.errors import ColumnMissing, PolicyUnfit
+from lepton_plugins.errors import EvidenceColumnMissing, PolicyUnfit
 from lepton_plugins.routing.policy import column_of
 from lepton_selection.segments import Segments, canonical
 
@@ -66,7 +66,7 @@ def declare_linear(
             declared.append({"name": name, "kind": "hashed", "width": int(match[1] or _HASHED)})
             continue
         if name not in columns:
-            raise ColumnMissing(name, "feature", known)
+            raise EvidenceColumnMissing(name, "feature", known)
         (found,) = declare([name], columns)
         numeric = found["kind"] == "number"
         if how == "standardised" and not numeric:
@@ -113,22 +113,20 @@ class Encoder:
         self._scales = np.array([*(1.0 / column["scale"] for column in standard), *[1.0] * (after + 1)])
         self._get = _getter(self._names)
         self._pack = Struct(f"{count}d{8 * after}xd").pack
-        #: Single rows take a short way where the columns are in the order that `declare_linear` gives them.
-        self._rest: list[tuple[str, int, dict[str | None, int] | None, int]] | None = None
+        #: Single rows take a short way where standardised columns come first.
+        self._rest: list[tuple[str, str, int, dict[str | None, int], float]] | None = None
         if [column["name"] for column in columns[: len(standard)]] == self._names:
             self._rest = self._places(len(standard))
 
-    def _places(self, at: int) -> list[tuple[str, int, dict[str | None, int] | None, int]] | None:
-        """Each later column's name, where it begins, the places of its levels, or its width where it is hashed."""
-        found: list[tuple[str, int, dict[str | None, int] | None, int]] = []
+    def _places(self, at: int) -> list[tuple[str, str, int, dict[str | None, int], float]]:
+        """Each later column's name, kind, where it begins, the places of its levels, and its width or what fills it."""
+        found: list[tuple[str, str, int, dict[str | None, int], float]] = []
         for column in self._columns[at:]:
-            if column["kind"] == "number":
-                return None
-            levels: dict[str | None, int] | None = None
+            levels: dict[str | None, int] = {}
             if column["kind"] == "text":
                 levels = {level: at + place for place, level in enumerate(column["levels"])}
                 levels[None] = at + len(levels)
-            found.append((column["name"], at, levels, column.get("width", 0)))
+            found.append((column["name"], column["kind"], at, levels, column.get("width", column.get("fill", 0.0))))
             at += _width(column)
         return found
 
@@ -147,16 +145,21 @@ class Encoder:
         if not row.dot(row) < _FARTHEST**2:
             near = np.clip(row, -_FARTHEST, _FARTHEST)
             row = np.where(np.abs(raw) < _HUGE, near, 0.0)
-        for name, start, levels, width in self._rest:
+        for name, kind, start, levels, width in self._rest:
             value = context.get(name)
+            if kind == "number":
+                number = value if type(value) is float else _number(value)
+                known = abs(number) < _HUGE
+                row[start], row[start + 1] = number if known else width, not known
+                continue
             text = value if type(value) is str else canonical(value)
-            if levels is not None:
+            if kind == "text":
                 place = levels.get(text)
                 if place is not None:
                     row[place] = 1.0
             elif text is not None:
                 code = crc32(text.encode("utf-8", "surrogatepass"))
-                row[start + (code >> 1) % width] = 1.0 if code & 1 else -1.0
+                row[start + (code >> 1) % int(width)] = 1.0 if code & 1 else -1.0
         return row
 
     def _with_means(self, context: Mapping[str, Any]) -> NDArray[np.float64]:

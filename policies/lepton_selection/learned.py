@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
-from lepton_plugins.errors import ColumnMissing, GainMissing, PackageMissing, PolicyUnfit
+from lepton_plugins.errors import EvidenceColumnMissing, GainMissing, PackageMissing, PolicyUnfit
 from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.record import Record
 from lepton_plugins.routing.policy import (
@@ -21,7 +21,6 @@ from lepton_plugins.routing.policy import (
     Proposal,
     RowChoice,
     SelectionPolicy,
-    column_of,
 )
 from lepton_selection.encoding import Encoder, declare
 from lepton_selection.target_price import price_for, relative_costs
@@ -125,7 +124,7 @@ class Learned(SelectionPolicy):
         assert isinstance(params, LearnedParams)
         for name in params.features:
             if name not in paired.columns:
-                raise ColumnMissing(name, "learned policy's", paired.columns)
+                raise EvidenceColumnMissing(name, "learned policy's", paired.columns)
         default = paired.default
         others = [i for i, version in enumerate(paired.versions) if version in arms and i != default]
         encoding = declare(params.features, paired.columns)
@@ -166,12 +165,10 @@ class Learned(SelectionPolicy):
         return Choice(arms, arms, self._vectors, self._reasons, [None] * len(self.arms))
 
     def choose_one(self, context: Mapping[str, Any], draw: int) -> RowChoice:
-        columns = {name: column_of(context.get(name)) for name in self.features}
-        return self._rows[int(self._best(self._net(columns, 1))[0])]
+        return self._rows[int(self._best(self._net_of_one(context))[0])]
 
     def explain(self, context: Mapping[str, Any]) -> list[Candidate]:
-        columns = {name: column_of(context.get(name)) for name in self.features}
-        net = self._net(columns, 1)
+        net = self._net_of_one(context)
         chosen = int(self._best(net)[0])
         scores = dict(zip(self._others, net[0].tolist(), strict=True)) | {self.default: 0.0}
         price = dict(zip(self._others, self._prices.tolist(), strict=True))
@@ -192,7 +189,15 @@ class Learned(SelectionPolicy):
         """Predicted improvement over the default less the price, shape (rows, other versions)."""
         if self._session is None or rows == 0:
             return np.zeros((rows, len(self._others)))
-        predicted = self._session.run(None, {"features": self._encoder.encode(context, rows)})[0]
+        return self._net_of(self._session, self._encoder.encode(context, rows))
+
+    def _net_of_one(self, context: Mapping[str, Any]) -> Floats:
+        if self._session is None:
+            return np.zeros((1, len(self._others)))
+        return self._net_of(self._session, self._encoder.encode_one(context)[None, :-1].astype(np.float32))
+
+    def _net_of(self, session: onnxruntime.InferenceSession, matrix: NDArray[Any]) -> Floats:
+        predicted = session.run(None, {"features": matrix})[0]
         # What sums of single precision leave behind must not decide.
         net: NDArray[np.float64] = np.round(predicted.astype(np.float64), 6) * self._scale - self._prices
         return net
