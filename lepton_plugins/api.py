@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lepton_plugins.records.report import EvaluationReport, Task
     from lepton_plugins.records.spec import PlanSpec
     from lepton_plugins.records.version import ModelVersion
-    from lepton_plugins.replay.off_policy import OffPolicy
+    from lepton_plugins.replay.report import OffPolicy
     from lepton_plugins.replay.verification import Verification
     from lepton_plugins.routing.router import Explanation, Router
 
@@ -303,12 +303,17 @@ class ModelRegistry:
             activation = rollback(self.registry, model, to=_text(to), why=why)
         return tell_activated("rolled_back", activation)
 
-    def pin(self, model: str, version: str | int, *, why: str = "") -> Activation:
-        """Send all traffic to one version until `unpin`, another pin, or a promotion."""
+    def pin(
+        self, model: str, version: str | int, *, why: str = "", trust: Literal["pickle"] | None = None
+    ) -> Activation:
+        """Send all traffic to one version until `unpin`, another pin, or a promotion.
+
+        `trust` is for a version that isn't in the plan in force. NoArmLeft or ArmMissing where it can't be.
+        """
         from lepton_plugins.planning.lifecycle import pin
 
         with failures_told(model, "pin"):
-            activation = pin(self.registry, model, str(version), why=why)
+            activation = pin(self.registry, model, str(version), why=why, trust=trust)
         return tell_activated("promoted", activation)
 
     def unpin(self, model: str, *, why: str = "") -> Activation:

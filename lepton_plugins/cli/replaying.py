@@ -11,7 +11,7 @@ from lepton_plugins.cli.opening import deployment_directory, open_registry
 from lepton_plugins.cli.output import Output, OutputOption, show
 
 if TYPE_CHECKING:
-    from lepton_plugins.replay.off_policy import OffPolicy
+    from lepton_plugins.replay.report import OffPolicy
 
 
 def add_to(app: typer.Typer) -> None:

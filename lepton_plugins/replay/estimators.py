@@ -2,9 +2,10 @@
 
 Direct method, inverse propensity scores (IPS), their self-normalised form (SNIPS) and the doubly robust estimator
 (DR), after Dudík, Langford, Li 2011 and Swaminathan, Joachims 2015. Rewards of one unit depend on each other: each
-interval is Student's t on the influence of whole units, with the degrees of freedom that a sum of such unequal
-parts has (Satterthwaite 1946): cautiously few, as each part's variance is known by one square only. Where parts are
-as they would be with their unit left out (SNIPS), the freedom is that of a χ² as variable as the sum of squares.
+interval is of the sums of whole units. Plain means (IPS) have evaluations' own, corrected for skewness and kurtosis.
+Of the others the parts are as they would be with their unit left out, reward models fitted anew without it
+(`reward_model`): the jackknife of Efron and Stein 1981, with Student's t of the freedom that a χ² as variable as the
+sum of squares has (Satterthwaite 1946).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.evaluation.intervals import skewed_t, t_quantile
+from lepton_plugins.replay.reward_model import RewardModel
+
 Floats = NDArray[np.float64]
 
-#: How much a reward model's coefficients are drawn to zero; the intercept isn't.
-RIDGE = 1.0
+#: Parts of the units, each predicted by a model of the others.
 FOLDS = 5
 
 
@@ -25,20 +28,20 @@ FOLDS = 5
 class Influence:
     """An estimate with the part that each row has in it: `value` is the mean of value + `rows` (n,).
 
-    `shares` (n,) sum to one: the weights of a weighted mean, which is drawn to the units of great weight.
+    `shares` (n,) sum to one: the weights of a weighted mean, which is drawn to the units of great weight. `refitted`:
+    a reward model's part is in the rows as if their unit had been left out of it.
     """
 
     value: float
     rows: Floats
     shares: Floats | None = None
+    refitted: bool = False
 
     def __sub__(self, other: Influence) -> Influence:
-        return Influence(self.value - other.value, self.rows - other.rows)
+        return Influence(self.value - other.value, self.rows - other.rows, None, self.refitted or other.refitted)
 
     def interval(self, units: NDArray[np.intp], level: float = 0.95) -> tuple[float, float]:
         """The estimate's interval; `units` (n,) are codes 0, 1, … of the unit of each row."""
-        from scipy.stats import t
-
         sums: Floats = np.bincount(units, weights=self.rows).astype(np.float64)
         count = len(sums)
         if self.shares is not None:
@@ -50,13 +53,15 @@ class Influence:
         if square == 0:
             return self.value, self.value
         fourth = float(np.power(sums, 4).sum())
-        if self.shares is None:
-            freedom = max(square**2 / fourth - 1, 1.0)
-        else:
-            # Alike up to sign, the squares vary by nothing but rounding.
-            freedom = max(2 * square**2 / max(fourth - square**2 / count, 1e-12 * fourth), 1.0)
         error = np.sqrt(square * count / (count - 1)) / len(self.rows)
-        half = float(t.isf((1 - level) / 2, min(freedom, count - 1))) * float(error)
+        if self.shares is None and not self.refitted:
+            standard = sums / np.sqrt(square / count)
+            skewness, kurtosis = np.power(standard, 3).mean(), np.power(standard, 4).mean() - 3
+            low, high = skewed_t(np.asarray(self.value), error, skewness, kurtosis, count, level)
+            return float(low), float(high)
+        # Alike up to sign, the squares vary by nothing but rounding.
+        freedom = max(2 * square**2 / max(fourth - square**2 / count, 1e-12 * fourth), 1.0)
+        half = float(t_quantile(level, min(freedom, count - 1))) * float(error)
         return self.value - half, self.value + half
 
 
@@ -78,30 +83,26 @@ def snips(rewards: Floats, weights: Floats) -> Influence:
     return Influence(value, weights * (rewards - value) / float(weights.mean()), weights / weights.sum())
 
 
-def direct(rewards: Floats, chosen: NDArray[np.intp], target: Floats, features: Floats) -> Influence:
+def direct(
+    rewards: Floats, chosen: NDArray[np.intp], target: Floats, features: Floats, units: NDArray[np.intp]
+) -> Influence:
     """The mean reward that a linear model of each arm's rewards predicts for the new policy.
 
-    Its interval is that of the coefficients and of the traffic; what the model can't express is in neither.
+    Its interval is that of the coefficients and of the traffic; what the model can't express is in neither: where
+    the doubly robust estimate provably differs, go by that one.
     """
     value = np.zeros(len(rewards))
     correction = np.zeros(len(rewards))
-    ridge = _penalty(features)
     for arm in range(target.shape[1]):
         part = target[:, arm]
         if not part.any():
             continue
         here = chosen == arm
-        own = features[here]
-        inverse = np.linalg.inv(own.T @ own + ridge)
-        model = inverse @ (own.T @ rewards[here])
-        value += part * (features @ model)
-        # The mean's dependence on the coefficients, through the rows that they were fitted on.
-        # Residuals as if each row had been left out (HC3): a row that decides its own cell seems to fit too well.
-        leverage = np.minimum((own @ inverse * own).sum(axis=1), 0.99)
-        residuals = (rewards[here] - own @ model) / (1.0 - leverage)
-        correction[here] = (own @ (inverse @ (part @ features))) * residuals
+        model = RewardModel.fitted(features[here], rewards[here], units[here])
+        value += part * (features @ model.weights)
+        correction[here] = model.influence(part @ features)
     mean = float(value.mean())
-    return Influence(mean, value - mean + correction)
+    return Influence(mean, value - mean + correction, refitted=True)
 
 
 def doubly_robust(
@@ -119,25 +120,22 @@ def doubly_robust(
     """
     rows, arms = target.shape
     fold = (np.random.default_rng(seed).permutation(int(units.max()) + 1) % FOLDS)[units]
-    ridge = _penalty(features)
     predicted = np.zeros((rows, arms))
+    correction = np.zeros(rows)
     for arm in range(arms):
         if not target[:, arm].any() and not (chosen == arm).any():
             continue
-        grams, moments = [], []
         for number in range(FOLDS):
-            here = (fold == number) & (chosen == arm)
-            grams.append(features[here].T @ features[here])
-            moments.append(features[here].T @ rewards[here])
-        for number in range(FOLDS):
-            here = fold == number
-            gram, moment = sum(grams) - grams[number], sum(moments) - moments[number]
-            if not gram[0, 0]:
+            here, others = fold == number, (fold != number) & (chosen == arm)
+            if not others.any():
                 continue  # No row of this arm elsewhere: the residuals alone speak.
-            predicted[here, arm] = features[here] @ np.linalg.solve(gram + ridge, moment)
+            model = RewardModel.fitted(features[others], rewards[others], units[others])
+            predicted[here, arm] = features[here] @ model.weights
+            used = target[here, arm] - weights[here] * (chosen[here] == arm)
+            correction[others] += model.influence(used @ features[here])
     value = (target * predicted).sum(axis=1) + weights * (rewards - predicted[np.arange(rows), chosen])
     mean = float(value.mean())
-    return Influence(mean, value - mean)
+    return Influence(mean, value - mean + correction, refitted=True)
 
 
 def effective_size(weights: Floats, units: NDArray[np.intp]) -> float:
@@ -159,9 +157,3 @@ def expected_size(target: Floats, logged: Floats, units: NDArray[np.intp], draws
     alike = np.bincount(groups).astype(np.float64)
     excess = (alike * np.bincount(groups, weights=squares) - alike**2).sum()
     return float(len(units) ** 2 / (excess + np.square(np.bincount(units).astype(np.float64)).sum()))
-
-
-def _penalty(features: Floats) -> Floats:
-    penalty = RIDGE * np.eye(features.shape[1])
-    penalty[0, 0] = 1e-9
-    return penalty

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.display import plain_text
 from lepton_plugins.errors import NoRewards, ReplayImpossible
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.report import Estimate
 from lepton_plugins.replay.estimators import (
     Influence,
@@ -25,11 +23,11 @@ from lepton_plugins.replay.estimators import (
 )
 from lepton_plugins.replay.features import design
 from lepton_plugins.replay.logged import Logged
+from lepton_plugins.replay.notes import misfit, notes
+from lepton_plugins.replay.report import OffPolicy
+from lepton_plugins.replay.support import unsupported, without_support
 from lepton_plugins.routing.deciding import Decider
 from lepton_plugins.routing.opening import policy_of
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 Floats = NDArray[np.float64]
 
@@ -37,98 +35,9 @@ Floats = NDArray[np.float64]
 LEAST_UNITS = 30.0
 #: Probability that the logged plan must have given what the new one would choose.
 _SOME = 1e-12
-_SHOWN = 10
 
 #: The estimators, in the order in which they are shown; the verdict is the last one's.
 ESTIMATORS = ("direct", "ips", "snips", "dr")
-
-
-class Unsupported(Record):
-    """Decisions in which the new plan may choose a version that the logged one never would have."""
-
-    version: VersionNumber
-    segment: str | None
-    decisions: int
-
-
-class OffPolicy(Record):
-    """What a new plan would have earned on the decisions of a log; no estimates where `refusal` says why."""
-
-    model: str
-    plan: str
-    """Digest of the new plan."""
-    policy: str
-    decisions: int
-    rewarded: int
-    """Decisions with a reward: the others tell nothing, and are taken to be no different."""
-    units: int
-    forced: int = 0
-    consulted: int = 0
-    """Decisions that were made from several versions' answers: they tell nothing of another plan."""
-    coverage: float
-    """The part of the new plan's choices that the logged one could have made."""
-    agreement: float
-    """How probable the logged choices are under the new plan, on average."""
-    effective_size: float
-    """How many units of equal weight would tell as much, by the weights that came up or fewer by those to expect."""
-    logged: Estimate | None = None
-    """What was earned."""
-    estimates: dict[str, Estimate] = {}
-    difference: Estimate | None = None
-    """Of the doubly robust estimate to what was earned, on the same decisions."""
-    unsupported: tuple[Unsupported, ...] = ()
-    refusal: str | None = None
-    warnings: tuple[str, ...] = ()
-    verdict: str
-
-    def __str__(self) -> str:
-        return plain_text(self.table())
-
-    def table(self) -> RenderableType:
-        """For a terminal."""
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        from lepton_plugins.evaluation.comparison import interval_text
-
-        def table(*titles: str) -> Table:
-            made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-            for number, title in enumerate(titles):
-                made.add_column(title, justify="right" if number else "left", no_wrap=bool(number))
-            return made
-
-        parts: list[RenderableType] = []
-        if self.logged is not None:
-            shown = table("mean reward", "95 % interval")
-            shown.add_row("as logged", interval_text(self.logged))
-            for name, estimate in self.estimates.items():
-                shown.add_row(f"new plan, {_NAMES[name]}", interval_text(estimate))
-            if self.difference is not None:
-                shown.add_row("difference", interval_text(self.difference))
-            parts.append(shown)
-        facts = table("decisions", "")
-        for title, figure in (
-            ("in the log", f"{self.decisions:,}"),
-            ("with a reward", f"{self.rewarded:,}"),
-            ("units", f"{self.units:,}"),
-            ("effective sample size", f"{self.effective_size:,.0f}"),
-            ("choices of the new plan that were possible", f"{100 * self.coverage:.4g} %"),
-            ("agreement", f"{100 * self.agreement:.3g} %"),
-        ):
-            facts.add_row(title, figure)
-        parts.append(facts)
-        if self.unsupported:
-            lacking = table("segment", "version", "decisions without support")
-            for item in self.unsupported[:_SHOWN]:
-                lacking.add_row(Text(item.segment or "–"), item.version, f"{item.decisions:,}")
-            parts.append(lacking)
-        parts += [Text(f"Note: {warning}") for warning in self.warnings]
-        return Group(*parts, "", Text(self.verdict, style="bold"))
-
-
-_NAMES = {"direct": "direct method", "ips": "IPS", "snips": "SNIPS", "dr": "doubly robust"}
 
 
 def off_policy(
@@ -201,7 +110,7 @@ def estimated(
     size = min(effective_size(weights, rows.units), expected)
     earned = on_policy(rows.rewards)
     units = int(rows.units.max()) + 1
-    facts = {
+    facts: dict[str, Any] = {
         "model": model,
         "plan": plan,
         "policy": policy,
@@ -214,28 +123,31 @@ def estimated(
         "agreement": float(own.mean()),
         "effective_size": size,
         "logged": _estimate(earned, rows, "mean", level),
-        "warnings": tuple(_warnings(rows, log)),
     }
-    unsupported = _unsupported(lacks, rows, names)
-    if unsupported:
-        refusal = _without_support(unsupported, lacks, rows)
-        return OffPolicy(**facts, unsupported=unsupported, refusal=refusal, verdict=f"No estimate: {refusal}")
+    told = notes(rows, log)
+    lacking = unsupported(lacks, rows, names)
+    if lacking:
+        refusal = without_support(lacking, lacks, rows)
+        facts |= {"unsupported": lacking, "refusal": refusal, "warnings": tuple(told)}
+        return OffPolicy(**facts, verdict=f"No estimate: {refusal}")
     if size < LEAST_UNITS or units < LEAST_UNITS:
         refusal = (
             f"the decisions tell as much of the new plan as {min(size, units):.0f} units would, and at least "
             f"{LEAST_UNITS:.0f} are needed. Log more, or explore more (around.explore)."
         )
-        return OffPolicy(**facts, refusal=refusal, verdict=f"No estimate: {refusal}")
+        return OffPolicy(**facts, refusal=refusal, warnings=tuple(told), verdict=f"No estimate: {refusal}")
     features = design(rows.context, len(rows))
     found = {
-        "direct": direct(rows.rewards, rows.chosen, target, features),
+        "direct": direct(rows.rewards, rows.chosen, target, features, rows.units),
         "ips": ips(rows.rewards, weights),
         "snips": snips(rows.rewards, weights),
         "dr": doubly_robust(rows.rewards, rows.chosen, weights, target, features, rows.units, seed),
     }
     estimates = {name: _estimate(found[name], rows, name, level) for name in ESTIMATORS}
     difference = _estimate(found["dr"] - earned, rows, "dr", level)
-    return OffPolicy(**facts, estimates=estimates, difference=difference, verdict=_verdict(difference, level))
+    told += misfit(_estimate(found["dr"] - found["direct"], rows, "dr", level))
+    facts |= {"estimates": estimates, "difference": difference, "warnings": tuple(told)}
+    return OffPolicy(**facts, verdict=_verdict(difference, level))
 
 
 def _brought(vectors: Floats, versions: Sequence[str], known: Sequence[str]) -> Floats:
@@ -258,62 +170,6 @@ def _estimate(influence: Influence, rows: Logged, method: str, level: float) -> 
         n=len(rows),
         greater_is_better=True,
     )
-
-
-def _unsupported(lacks: NDArray[np.bool_], rows: Logged, names: Sequence[str]) -> tuple[Unsupported, ...]:
-    found: dict[tuple[str, str | None], int] = {}
-    for row, arm in zip(*np.nonzero(lacks), strict=True):
-        place = (names[arm], rows.segments[row])
-        found[place] = found.get(place, 0) + 1
-    ordered = sorted(found.items(), key=lambda item: -item[1])
-    return tuple(Unsupported(version=version, segment=segment, decisions=n) for (version, segment), n in ordered)
-
-
-def _without_support(unsupported: Sequence[Unsupported], lacks: NDArray[np.bool_], rows: Logged) -> str:
-    first = unsupported[0]
-    where = f" in segment {first.segment}" if first.segment is not None else ""
-    never = sorted({item.version for item in unsupported if item.version not in rows.versions})
-    told = (
-        f"in {int(lacks.any(axis=1).sum()):,} of {len(rows):,} decisions the new plan may choose a version that the "
-        f"logged plan gave no chance, such as version {first.version}{where} ({first.decisions:,})."
-    )
-    if never:
-        told += f" Version {', '.join(never)} isn't in the log at all."
-    return f"{told} Serve a plan with `around: {{explore: 0.05}}` that has these versions first."
-
-
-def _warnings(rows: Logged, log: Logged) -> list[str]:
-    found = []
-    usable = int((~log.forced & ~log.consulted).sum())
-    if len(rows) < usable:
-        found.append(
-            f"{usable - len(rows):,} of {usable:,} decisions have no reward; the estimate takes them to be no different"
-        )
-        by_arm = _rates(log)
-        if by_arm and max(by_arm.values()) > 1.2 * min(by_arm.values()) + 0.02:
-            told = ", ".join(f"{version} {100 * rate:.0f} %" for version, rate in by_arm.items())
-            found.append(f"rewards come more often for some versions than for others ({told}): that may not be so")
-    if log.forced.any():
-        found.append(f"{int(log.forced.sum()):,} forced decisions are left out")
-    if log.consulted.any():
-        found.append(f"{int(log.consulted.sum()):,} decisions made from several versions' answers are left out")
-    if rows.elsewhere.any():
-        found.append(
-            f"{int(rows.elsewhere.sum()):,} of {len(rows):,} decisions were answered by another version than the one "
-            f"chosen, which failed or had too much to do: they count for the one chosen"
-        )
-    return found
-
-
-def _rates(log: Logged) -> dict[str, float]:
-    """The part of each version's decisions that have a reward, of those with a hundred or more."""
-    usable = ~log.forced & ~log.consulted
-    rates = {}
-    for index, version in enumerate(log.versions):
-        here = usable & (log.chosen == index)
-        if here.sum() >= 100:
-            rates[version] = float(np.isfinite(log.rewards[here]).mean())
-    return rates
 
 
 def _verdict(difference: Estimate, level: float) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from lepton_plugins.errors import DirectoryInvalid, LeptonError
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.replay.logged import read_log
-from lepton_plugins.replay.off_policy import OffPolicy, off_policy
+from lepton_plugins.replay.off_policy import off_policy
+from lepton_plugins.replay.report import OffPolicy
 from lepton_plugins.replay.verification import FindPlan, Verification, verify
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.store import LogReader, open_reader

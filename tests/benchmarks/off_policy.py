@@ -53,7 +53,7 @@ def coverage(runs: int, units: int, epsilon: float, level: float) -> dict[str, t
 
 def estimators(rewards, chosen, weights, target, features, unit):
     return {
-        "direct": direct(rewards, chosen, target, features),
+        "direct": direct(rewards, chosen, target, features, unit),
         "ips": ips(rewards, weights),
         "snips": snips(rewards, weights),
         "dr": doubly_robust(rewards, chosen, weights, target, features, unit),

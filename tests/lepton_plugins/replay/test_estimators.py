@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lepton_plugins.records.report import Estimate
 from lepton_plugins.replay.estimators import (
     Influence,
     direct,
@@ -18,7 +19,9 @@ from lepton_plugins.replay.estimators import (
     snips,
 )
 from lepton_plugins.replay.features import design
+from lepton_plugins.replay.notes import misfit
 from lepton_plugins.replay.off_policy import LEAST_UNITS
+from lepton_plugins.replay.reward_model import RewardModel
 
 SEGMENTS, ARMS = 4, 3
 TRAFFIC = np.array([0.4, 0.3, 0.2, 0.1])
@@ -49,7 +52,7 @@ def simulated(seed: int, units: int, *, epsilon: float = 0.2, repeats: int = 4, 
 def estimates(seed: int, units: int, **settings) -> dict[str, tuple[Influence, np.ndarray]]:
     rewards, chosen, weights, target, features, unit, _ = simulated(seed, units, **settings)
     return {
-        "direct": (direct(rewards, chosen, target, features), unit),
+        "direct": (direct(rewards, chosen, target, features, unit), unit),
         "ips": (ips(rewards, weights), unit),
         "snips": (snips(rewards, weights), unit),
         "dr": (doubly_robust(rewards, chosen, weights, target, features, unit), unit),
@@ -98,6 +101,43 @@ def test_too_little_exploration_is_known_before_it_shows(units, epsilon, told):
     assert told or max(found) > LEAST_UNITS
 
 
+def test_a_reward_model_without_a_unit_is_the_one_fitted_without_it():
+    """Units of one row, of a few, and of more rows than features; the last unit alone has a feature."""
+    random = np.random.default_rng(0)
+    unit = random.permutation(np.repeat(np.arange(30), random.choice([1, 3, 8], 30)))
+    features = np.column_stack([np.ones(len(unit)), random.normal(size=(len(unit), 3)), unit == 29])
+    rewards, direction = random.normal(size=len(unit)), random.normal(size=5)
+    model = RewardModel.fitted(features, rewards, unit)
+    lost = np.bincount(unit, weights=model.influence(direction))
+    for left in range(30):
+        kept = unit != left
+        without = RewardModel.fitted(features[kept], rewards[kept], unit[kept])
+        assert lost[left] == pytest.approx((model.weights - without.weights) @ direction, abs=1e-6)
+
+
+def test_a_reward_model_that_does_not_fit_is_told():
+    random = np.random.default_rng(1)
+    rows = 4000
+    first, second = random.integers(0, 2, (2, rows))
+    alike = first == second
+    # Whether the columns are alike decides the reward and the logged policy: a sum over columns can't say so.
+    chosen = (random.random(rows) < np.where(alike, 0.9, 0.3)).astype(np.intp)
+    rewards = (random.random(rows) < np.where(alike & (chosen == 1), 0.9, 0.4)).astype(float)
+    weights = np.where(chosen == 1, 1 / np.where(alike, 0.9, 0.3), 0.0)
+    target = np.tile([0.0, 1.0], (rows, 1))
+    features, unit = design({"first": first, "second": second}, rows), np.arange(rows)
+    modelled = direct(rewards, chosen, target, features, unit)
+    robust = doubly_robust(rewards, chosen, weights, target, features, unit)
+    low, high = robust.interval(unit)
+    assert low < 0.65 < high
+    assert modelled.value > high
+    low, high = (robust - modelled).interval(unit)
+    given = {"level": 0.95, "method": "dr", "n": rows, "greater_is_better": True}
+    said = misfit(Estimate(value=robust.value - modelled.value, low=low, high=high, **given))
+    assert "go by the doubly robust estimate" in said[0]
+    assert misfit(Estimate(value=0.0, low=-0.01, high=0.01, **given)) == []
+
+
 def test_units_matter():
     """Rewards of one unit go together: by row the interval would be too short."""
     _, (found, unit) = list(estimates(1, 2000, repeats=12, effect=0.2).items())[1]
@@ -127,7 +167,7 @@ def test_a_reward_that_is_counted_from_elsewhere_moves_the_estimate_by_as_much(s
     rewards, chosen, weights, target, features, unit, _ = simulated(seed, 200)
     for estimator in (
         lambda r: snips(r, weights),
-        lambda r: direct(r, chosen, target, features),
+        lambda r: direct(r, chosen, target, features, unit),
         lambda r: doubly_robust(r, chosen, weights, target, features, unit),
     ):
         before, after = estimator(rewards), estimator(rewards + shift)
