@@ -7,9 +7,7 @@ import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.processes import serving
 
 # How long an example takes is the machine's affair: a busy one must not fail a test.
 settings.register_profile("lepton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -108,8 +108,6 @@ def free_port() -> Callable[[], int]:
 @contextmanager
 def running_server(folder: Path, template: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[str]:
     """A real `mlflow server` on loopback; its URI. Its processes are ended by their group's id."""
-    import httpx
-
     database = new_database(template, folder, "mlflow-artifacts:")
     port = _free_port()
     command = [
@@ -117,30 +115,9 @@ def running_server(folder: Path, template: Path, *options: str, env: dict[str, s
         *("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts")),
         *options,
     ]
-    log = folder / "server.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, cwd=folder, env={**os.environ, **(env or {})}, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"mlflow server didn't start:\n{log.read_text()[-4000:]}")
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(3)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, f"{url}/health", folder, {**os.environ, **(env or {})}):
+        yield url
 
 
 @pytest.fixture(scope="session")

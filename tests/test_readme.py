@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import shlex
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from lepton_plugins import hookspecs
 from lepton_plugins.plugins import plugins
+from tests.processes import serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -125,34 +120,7 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     return out
 
 
-@contextmanager
-def serving(line: str) -> Iterator[str]:
-    """The tour's server on a free port instead of 8080, until it answers; ended by its process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    assert line.endswith("--port 8080")
-    line = line.replace("8080", port)
-    process = subprocess.Popen(
-        [LEPTON, *shlex.split(line)[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        for _ in range(300):
-            try:
-                if httpx.get(f"http://localhost:{port}/v2/health/ready").status_code == 200:
-                    break
-            except httpx.HTTPError:
-                assert process.poll() is None, process.stdout and process.stdout.read().decode()
-            time.sleep(0.1)
-        else:
-            raise AssertionError("the server was not ready within 30 s")
-        yield f"http://localhost:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def test_the_tour_runs_as_it_stands(churn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tour_runs_as_it_stands(churn: Path, free_port: Any, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.removeprefix("$ ") for line in block("tour").splitlines()]
     assert len(lines) == 10
     shown = {line: run(line, capsys) for line in lines if not line.startswith("lepton serve")}
@@ -166,7 +134,11 @@ def test_the_tour_runs_as_it_stands(churn: Path, capsys: pytest.CaptureFixture[s
 
     posts = re.findall(r"curl -s localhost:8080(\S+) -H '([^']*)'[^']*-d '(.*?)'", README, re.S)
     assert [path for path, _, _ in posts] == ["/v2/models/churn/infer", "/invocations"]
-    with serving(lines[-1]) as server:
+    port = str(free_port())
+    assert lines[-1].endswith("--port 8080")
+    command = [LEPTON, *shlex.split(lines[-1].replace("8080", port))[1:]]
+    server = f"http://localhost:{port}"
+    with serving(command, f"{server}/v2/health/ready", churn):
         for path, header, body in posts:
             answer = httpx.post(f"{server}{path}", content=body, headers=dict([header.split(": ")]))
             assert answer.status_code == 200, answer.text

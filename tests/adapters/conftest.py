@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
+
+from tests.processes import serving
 
 
 class BareEnvironment:
@@ -50,34 +49,8 @@ class BareEnvironment:
         self, command: Sequence[str], ready: str, cwd: Path, env: Mapping[str, str] | None = None
     ) -> Iterator[float]:
         """A server process of this environment; yields the seconds until `ready` (a URL) answered 200."""
-        started = time.monotonic()
-        log = cwd / "server.log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                command, env={**self.env, **(env or {})}, cwd=cwd, stdout=stream, stderr=stream, start_new_session=True
-            )
-        try:
-            with httpx.Client(timeout=2) as client:
-                while not _answers(client, ready):
-                    if process.poll() is not None or time.monotonic() - started > 120:
-                        raise RuntimeError(f"{command[:4]} didn't start:\n{log.read_text()[-4000:]}")
-                    time.sleep(0.1)
-            yield time.monotonic() - started
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-
-
-def _answers(client: httpx.Client, url: str) -> bool:
-    try:
-        return client.get(url).status_code == 200
-    except httpx.HTTPError:
-        return False
+        with serving(command, ready, cwd, {**self.env, **(env or {})}) as seconds:
+            yield seconds
 
 
 @pytest.fixture(scope="session")

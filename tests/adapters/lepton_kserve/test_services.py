@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lepton_plugins.generate import generate
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import write_deployment
+from tests.processes import serving
 
 #: Lepton by its name: its packages needn't be written for each test.
 OPTIONS = {"models": "s3://bucket/models", "name": "late", "lepton_requirement": "lepton-plugins==0.1.0"}
@@ -63,35 +64,23 @@ def pod(rendered: Path, deployment: Path, to: Path) -> Path:
 @pytest.fixture
 def started(apart: Path, tmp_path: Path) -> Iterator[Callable[[Path, str, int], str]]:
     """Starts the container of an InferenceService at an address; returns its URL once it is ready."""
-    processes: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as stack:
+        homes = count()
 
-    def start(rendered: Path, host: str, port: int) -> str:
-        home = tmp_path / f"pod-{len(processes)}"
-        mnt = pod(rendered, apart, home)
-        manifest = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
-        container = manifest["spec"]["predictor"]["containers"][0]
-        given = [
-            part.replace("/var/lib/lepton", str(home / "state")).replace("8080", str(port))
-            for part in container["args"]
-        ]
-        command = [sys.executable, *container["command"][1:], *given, "--deployment", str(mnt), "--host", host]
-        log = (home / "log").open("wb")
-        processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=home))
-        url, deadline = f"http://{host}:{port}", time.monotonic() + 60
-        while True:
-            try:
-                if httpx.get(f"{url}/v2/health/ready", timeout=2).status_code == 200:
-                    return url
-            except httpx.HTTPError:
-                assert time.monotonic() < deadline, (home / "log").read_text()
-                assert processes[-1].poll() is None, (home / "log").read_text()
-                time.sleep(0.05)
+        def start(rendered: Path, host: str, port: int) -> str:
+            home = tmp_path / f"pod-{next(homes)}"
+            mnt = pod(rendered, apart, home)
+            manifest = yaml.safe_load((rendered / "inferenceservice.yaml").read_text())
+            container = manifest["spec"]["predictor"]["containers"][0]
+            given = [
+                part.replace("/var/lib/lepton", str(home / "state")).replace("8080", str(port))
+                for part in container["args"]
+            ]
+            command = [sys.executable, *container["command"][1:], *given, "--deployment", str(mnt), "--host", host]
+            stack.enter_context(serving(command, f"http://{host}:{port}/v2/health/ready", home))
+            return f"http://{host}:{port}"
 
-    yield start
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(20)
+        yield start
 
 
 def asked(url: str) -> tuple[Any, list[str]]:
