@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -25,7 +26,7 @@ from arguments import parser
 from onnx import TensorProto, helper, numpy_helper
 from serving import Subject, deployments, turns
 
-WIDTH, EACH, SHARED = 1280, 4, 3
+WIDTH, LAYERS, WAVES = 1280, 7, 4
 
 WITHOUT = """
 import sys
@@ -43,27 +44,21 @@ serve(Path(sys.argv[1]), settings.host, 0, settings=settings)
 
 
 def write_deep(path: Path, weights: Sequence[float], layout: str) -> None:
-    """A network with layers for each row, and as many that take the same time for any number of rows.
-
-    The latter's part in the answer is zero: a row's answer doesn't depend on the others.
-    """
+    """Layers whose weights are read once for a batch, and sines, which cost each row the same."""
     random = np.random.default_rng(0)
     constants = [
         numpy_helper.from_array(random.normal(size=(len(weights), WIDTH)).astype(np.float32), "first"),
         numpy_helper.from_array(random.normal(size=(WIDTH, 2)).astype(np.float32) / WIDTH**0.5, "last"),
-        numpy_helper.from_array(np.zeros(1, dtype=np.float32), "nothing"),
     ]
-    nodes = [helper.make_node("MatMul", ["X", "first"], ["each0"])]
-    nodes.append(helper.make_node("ReduceMean", ["each0"], ["shared0"], axes=[0], keepdims=1))
-    for part, layers in (("each", EACH), ("shared", SHARED)):
-        for number in range(layers):
-            matrix = random.normal(size=(WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5
-            constants.append(numpy_helper.from_array(matrix, f"w_{part}{number}"))
-            nodes.append(helper.make_node("MatMul", [f"{part}{number}", f"w_{part}{number}"], [f"z_{part}{number}"]))
-            nodes.append(helper.make_node("Tanh", [f"z_{part}{number}"], [f"{part}{number + 1}"]))
+    nodes = [helper.make_node("MatMul", ["X", "first"], ["layer0"])]
+    for number in range(LAYERS):
+        matrix = random.normal(size=(WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5
+        constants.append(numpy_helper.from_array(matrix, f"w{number}"))
+        nodes.append(helper.make_node("MatMul", [f"layer{number}", f"w{number}"], [f"z{number}"]))
+        nodes.append(helper.make_node("Tanh", [f"z{number}"], [f"layer{number + 1}"]))
+    waves = [f"layer{LAYERS}", *(f"wave{number}" for number in range(WAVES - 1)), "hidden"]
+    nodes += [helper.make_node("Sin", [before], [after]) for before, after in pairwise(waves)]
     nodes += [
-        helper.make_node("Mul", [f"shared{SHARED}", "nothing"], ["zero"]),
-        helper.make_node("Add", [f"each{EACH}", "zero"], ["hidden"]),
         helper.make_node("MatMul", ["hidden", "last"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
