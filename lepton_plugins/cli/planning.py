@@ -182,6 +182,7 @@ def pin(
     version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Number or label.")] = None,
     off: Annotated[bool, typer.Option("--off", help="Go back to the plan that the pin replaced.")] = False,
     why: WhyOption = "",
+    trust: TrustOption = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Send all traffic to one version; --off ends that.
@@ -191,7 +192,10 @@ def pin(
     if off == (version is not None):
         raise InvalidInput("pin takes either a VERSION or --off.")
     registry = open_registry()
-    activation = registry.unpin(name, why=why) if version is None else registry.pin(name, version, why=why)
+    if version is None:
+        activation = registry.unpin(name, why=why)
+    else:
+        activation = registry.pin(name, version, why=why, trust="pickle" if trust else None)
     _show_activation(activation, output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from lepton_plugins.errors.base import LeptonError, _shown, nearest
@@ -14,6 +15,17 @@ class ColumnMissing(LeptonError):
 
     def __init__(self, column: str, purpose: str, columns: Iterable[str]) -> None:
         super().__init__(f"The {purpose} column {column!r} isn't in the data.{nearest(column, columns)}")
+
+
+class EvidenceColumnMissing(ColumnMissing):
+    """A column that a plan reads and the versions' evaluation didn't keep."""
+
+    def __init__(self, column: str, purpose: str, columns: Iterable[str]) -> None:
+        LeptonError.__init__(
+            self,
+            f"The {purpose} column {column!r} isn't in the data kept from the evaluation.{nearest(column, columns)} "
+            f"If the evaluation's file has it: lepton evaluate … --context {shlex.quote(column)}",
+        )
 
 
 class DataUnreadable(LeptonError):

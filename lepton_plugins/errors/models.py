@@ -66,9 +66,14 @@ class TrustRequired(LeptonError):
     code = "trust_required"
 
     def __init__(self, version: str, format: str) -> None:
-        super().__init__(
-            f"Version {version} is stored as {format}, a format that runs code when it is loaded. "
-            f"If you trust who wrote it, pass --trust pickle; else register it as ONNX or skops."
+        super().__init__(f"Version {version} is {self.reason(format).removeprefix('it is ')}.")
+
+    @staticmethod
+    def reason(format: str) -> str:
+        """Why a version of this format isn't loaded, and what helps."""
+        return (
+            f"it is stored as {format}, a format that runs code when it is loaded. "
+            f"If you trust who wrote it, pass --trust pickle; else register it as ONNX or skops"
         )
 
 

@@ -29,8 +29,14 @@ class NoArmLeft(LeptonError):
     code = "no_arm_left"
     exit_code = 1
 
-    def __init__(self, model: str, reasons: Sequence[str]) -> None:
-        super().__init__(f"No version of {model!r} can be planned: " + "; ".join(reasons) + ".")
+    def __init__(self, model: str, reasons: Iterable[tuple[str, str]]) -> None:
+        """`reasons` are (version, why); without any the plan file's filter found none."""
+        versions: dict[str, list[str]] = {}
+        for version, reason in reasons:
+            versions.setdefault(reason.rstrip("."), []).append(version)
+        told = [f"version{'s' * (len(of) > 1)} {', '.join(of)}: {reason}" for reason, of in versions.items()]
+        none = f"none has all the tags of the plan file's filter. `lepton list {model} -o yaml` shows them"
+        super().__init__(f"No version of {model!r} can be planned: {'; '.join(told) or none}.")
 
 
 class PlanFileTooLarge(LeptonError):

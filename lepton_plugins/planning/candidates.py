@@ -210,7 +210,7 @@ def _unusable(
         found, evaluated = version.artifact_digest[:19], report.artifact_digest[:19]
         return "digest_mismatch", f"its files have the digest {found}…, its report speaks of {evaluated}…; {again}"
     if report.carries_code and trust != "pickle":
-        return TrustRequired.code, str(TrustRequired(version.version, report.format or "an unknown format"))
+        return TrustRequired.code, TrustRequired.reason(report.format or "an unknown format")
     return None
 
 

@@ -18,7 +18,7 @@ def require(admission: Admission, spec: PlanSpec) -> None:
     """What is left must be something, and hold the versions that the plan file gives a part to."""
     names = [item.name for item in admission.candidates]
     if not names:
-        raise NoArmLeft(spec.model, [f"version {item.version}: {item.reason}" for item in admission.rejected])
+        raise NoArmLeft(spec.model, [(item.version, item.reason) for item in admission.rejected])
     for version, place in roles(spec).items():
         if version not in names:
             raise ArmMissing(version, place, names, admission.reason(version))
@@ -80,7 +80,7 @@ def with_default(
     live = [i for i, version in enumerate(paired.versions) if version not in spec.around.shadow]
     names = [paired.versions[i] for i in live]
     if not names:
-        raise NoArmLeft(spec.model, [f"version {version}: it is a shadow" for version in paired.versions])
+        raise NoArmLeft(spec.model, [(version, "it is a shadow") for version in paired.versions])
     sign = 1.0 if paired.greater_is_better else -1.0
     if leader in names:
         default = leader

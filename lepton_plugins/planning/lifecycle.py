@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from lepton_plugins.errors import (
     AlreadyPinned,
@@ -67,11 +67,14 @@ def rollback(registry: Registry, model: str, to: str | None = None, why: str = "
     return _activate(registry, "rollback", chosen, registry.get_plan(chosen)[0], why, expected=in_force.digest)
 
 
-def pin(registry: Registry, model: str, version: str, why: str = "") -> Activation:
+def pin(
+    registry: Registry, model: str, version: str, why: str = "", *, trust: Literal["pickle"] | None = None
+) -> Activation:
     """Send all traffic to one version (number or label), at once: a new revision of policy `weighted`.
 
     The other arms stay loaded, so that unpinning costs nothing and the fallback is there; what was held out
-    is not any more. A version that isn't an arm yet is admitted as in a plan. NoArmLeft if it can't be;
+    is not any more. A version that isn't an arm yet is admitted as in a plan, with `trust` also one whose format
+    runs code. NoArmLeft if it can't be;
     AlreadyPinned where it is this version that the plan in force pins.
     """
     name = registry.get_version(model, version).version
@@ -80,7 +83,7 @@ def pin(registry: Registry, model: str, version: str, why: str = "") -> Activati
         arm = registry.get_plan(in_force)[0].arm(name)
         if arm is not None and arm.share == 1:
             raise AlreadyPinned(model, name, f"#{in_force.number}")
-    planned = pinned_plan(registry, model, name)
+    planned = pinned_plan(registry, model, name, trust=trust)
     revision = save(registry, planned)
     return _activate(registry, "pin", revision, planned.plan, why, expected=planned.plan.parent)
 

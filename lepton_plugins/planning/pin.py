@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lepton_plugins.errors import ArmMissing, NoArmLeft
 from lepton_plugins.evaluation.paired import PairedPredictions
 from lepton_plugins.planning.candidates import Candidate, admit, by_number
@@ -17,8 +19,12 @@ from lepton_plugins.registry import Registry
 _KIND = "weighted"
 
 
-def pinned_plan(registry: Registry, model: str, version: str) -> PlannedDeployment:
+def pinned_plan(
+    registry: Registry, model: str, version: str, *, trust: Literal["pickle"] | None = None
+) -> PlannedDeployment:
     """The plan that pins `version` (number or label): the one in force with its arms, else one of it alone.
+
+    `trust` is for a version that isn't an arm yet, as in planning.
 
     Raises VersionNotFound; NoArmLeft or ArmMissing where a version that isn't an arm yet can't become one.
     """
@@ -26,16 +32,16 @@ def pinned_plan(registry: Registry, model: str, version: str) -> PlannedDeployme
     in_force = registry.plan_in_force(model)
     if in_force is None:
         policy = PolicySpec(kind=_KIND, params={"shares": {name: 1.0}})
-        return make_plan(registry, PlanSpec(model=model, versions=(name,), policy=policy))
-    plan = _pinned(registry, registry.get_plan(in_force)[0], name)
+        return make_plan(registry, PlanSpec(model=model, versions=(name,), policy=policy), trust=trust)
+    plan = _pinned(registry, registry.get_plan(in_force)[0], name, trust)
     whole = SegmentShares(segment="–", traffic=1.0, rows=0, shares={name: 1.0}, reason="pinned")
     return PlannedDeployment(plan=plan, segments=(whole,), verdict=f"Pinned: version {name} answers everything.")
 
 
-def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPlan:
+def _pinned(registry: Registry, plan: DeploymentPlan, name: str, trust: Literal["pickle"] | None) -> DeploymentPlan:
     arms, evidence, signature = list(plan.arms), list(plan.evidence), plan.signature
     if plan.arm(name) is None:
-        candidate = _admitted(registry, plan, name)
+        candidate = _admitted(registry, plan, name, trust)
         added = candidate.arm(0.0, plan.spec, 0.0, {})
         arms = sorted([*arms, added], key=lambda arm: by_number(arm.version))
         evidence.append(candidate.evidence)
@@ -72,12 +78,12 @@ def _pinned(registry: Registry, plan: DeploymentPlan, name: str) -> DeploymentPl
     return plan.model_copy(update=changes)
 
 
-def _admitted(registry: Registry, plan: DeploymentPlan, name: str) -> Candidate:
+def _admitted(registry: Registry, plan: DeploymentPlan, name: str, trust: Literal["pickle"] | None) -> Candidate:
     """A version that isn't an arm of the plan in force, judged as for a plan and beside its arms."""
     spec = PlanSpec(model=plan.model, output=plan.output, resources=plan.spec.resources)
-    admission = admit(registry, spec, [registry.get_version(plan.model, name)], leader=None)
+    admission = admit(registry, spec, [registry.get_version(plan.model, name)], leader=None, trust=trust)
     if not admission.candidates:
-        raise NoArmLeft(plan.model, [f"version {item.version}: {item.reason}" for item in admission.rejected])
+        raise NoArmLeft(plan.model, [(item.version, item.reason) for item in admission.rejected])
     candidate = admission.candidates[0]
     names = [arm.version for arm in plan.arms]
     if plan.classes and candidate.report.classes != plan.classes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from lepton_plugins.canonical import digest_bytes
-from lepton_plugins.errors import ArmMissing, ColumnMissing, ExploreMeaningless, PolicyUnfit
+from lepton_plugins.errors import ArmMissing, EvidenceColumnMissing, ExploreMeaningless, PolicyUnfit
 from lepton_plugins.planning import gain as gains
 from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.allocation import Allocator
@@ -270,7 +270,7 @@ class _Planning:
         inputs = union(item.signature for item in chosen)
         for name in self.spec.decisions.columns:
             if name not in inputs.input_names and name not in self.paired.columns and inputs.input_names:
-                raise ColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
+                raise EvidenceColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
         return inputs
 
     def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:

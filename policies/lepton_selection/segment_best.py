@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from lepton_plugins.errors import ColumnMissing, PolicyUnfit
+from lepton_plugins.errors import EvidenceColumnMissing, PolicyUnfit
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.record import Record
 from lepton_plugins.routing.policy import (
@@ -304,7 +304,7 @@ def _bins(params: SegmentBestParams, paired: PairedPredictions) -> dict[str, Bin
         if count is None:
             continue
         if name not in paired.columns:
-            raise ColumnMissing(name, "segment", paired.columns)
+            raise EvidenceColumnMissing(name, "segment", paired.columns)
         bins = Bins.found_in(paired.columns[name], count)
         if bins is None:
             raise PolicyUnfit("segment_best", f"by: {text}, a column without numbers", f"by: {name}")

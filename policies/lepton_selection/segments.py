@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import ColumnMissing, TooManySegments
+from lepton_plugins.errors import EvidenceColumnMissing, TooManySegments
 from lepton_selection.bins import Bins
 
 #: More segments than this are no table any more but a model.
@@ -86,7 +86,7 @@ class Segments:
         """Every combination of values that occurs, sorted; rows with a missing value make none."""
         for column in by:
             if column not in columns:
-                raise ColumnMissing(column, "segment", columns)
+                raise EvidenceColumnMissing(column, "segment", columns)
         codes: list[NDArray[np.intp]] = []
         levels: list[list[str]] = []
         for column in by:

@@ -19,6 +19,7 @@ from lepton_plugins.errors import (
     LabelTaken,
     NothingToPromote,
     PathMissing,
+    PlaceTaken,
     PlanNotFound,
     SpecInvalid,
     UnknownPlugin,
@@ -214,11 +215,11 @@ def test_generate_renders_through_a_target_plugin(sqlite_uri: str, heard: list[E
     write_deployment(tmp_path / "deployment")
     registry = ModelRegistry(sqlite_uri)
     made = registry.generate(tmp_path / "deployment", "systemd", tmp_path / "unit", {"port": "9000"})
-    assert made == [Path("line.service")]
+    assert made == [Path(".lepton-generated"), Path("line.service")]
     assert "--port 9000" in (tmp_path / "unit" / "line.service").read_text()
     assert [(event.kind, event.model, event.detail["target"]) for event in heard] == [("generated", "line", "systemd")]
-    with pytest.raises(InvalidInput, match="something there already"):
-        registry.generate(tmp_path / "deployment", "systemd", tmp_path / "unit")
+    with pytest.raises(PlaceTaken, match="found deployment, .*expected a new directory"):
+        registry.generate(tmp_path / "deployment", "systemd", tmp_path)
     with pytest.raises(InvalidInput, match=r"no option 'prot'.*Did you mean 'port'"):
         registry.generate(tmp_path / "deployment", "systemd", tmp_path / "other", {"prot": "1"})
     with pytest.raises(InvalidInput, match="port: "):

@@ -132,16 +132,19 @@ def test_versions_by_list_and_by_tag(split_world):
 
 def test_nobody_left(world):
     world.add("1", carries_code=True, format="pickle")
-    with pytest.raises(NoArmLeft, match="No version of 'flights' can be planned: version 1: Version 1 is stored as pi"):
+    with pytest.raises(NoArmLeft, match="No version of 'flights' can be planned: version 1: it is stored as pi"):
         plan_of(world)
-    with pytest.raises(NoArmLeft):
+    world.add("2", carries_code=True, format="pickle")
+    with pytest.raises(NoArmLeft, match=r"planned: versions 1, 2: it is stored as pickle.* or skops\.$"):
+        plan_of(world)
+    with pytest.raises(NoArmLeft, match="planned: none has all the tags of the plan file's filter"):
         plan_of(world, versions={"tag": {"stage": "nowhere"}})
 
 
 @pytest.mark.parametrize("role", [{"default": 4}, {"around": {"fallback": 4}}, {"around": {"shadow": [4]}}])
 def test_a_version_with_a_part_to_play_must_be_admitted(split_world, role):
     split_world.add("4", 1.2, carries_code=True, format="pickle")
-    with pytest.raises(ArmMissing, match="names version 4, which can't be an arm: it was rejected: Version 4 is"):
+    with pytest.raises(ArmMissing, match="names version 4, which can't be an arm: it was rejected: it is stored"):
         plan_of(split_world, **role)
 
 

@@ -158,8 +158,10 @@ def test_pin_a_version_that_is_no_arm_yet(three):
     pinned = registry.get_plan(registry.plan_in_force("flights"))[0]
     assert {arm.version: arm.share for arm in pinned.arms} == {"1": 0, "2": 0, "3": 1}
     three.add("4", carries_code=True, format="pickle")
-    with pytest.raises(NoArmLeft, match="version 4: Version 4 is stored as pickle"):
+    with pytest.raises(NoArmLeft, match="version 4: it is stored as pickle"):
         lifecycle.pin(registry, "flights", "4")
+    lifecycle.pin(registry, "flights", "4", trust="pickle")
+    assert registry.get_plan(registry.plan_in_force("flights"))[0].arm("4").trust == "pickle"
     three.add("5", inputs={"signal": "str"})
     with pytest.raises(ArmMissing, match="its input 'signal' is str, version 1's is float64"):
         lifecycle.pin(registry, "flights", "5")

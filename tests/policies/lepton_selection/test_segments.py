@@ -59,7 +59,7 @@ def test_crossed_columns(rows, other):
 
 
 def test_a_column_that_is_not_there():
-    with pytest.raises(ColumnMissing, match=r"'carier'.*Did you mean 'carrier'"):
+    with pytest.raises(ColumnMissing, match=r"'carier'.*Did you mean 'carrier'.*--context carier"):
         Segments.found_in(["carier"], {"carrier": np.array(["a"])})
 
 
