@@ -218,7 +218,7 @@ def test_generate_renders_through_a_target_plugin(sqlite_uri: str, heard: list[E
     assert made == [Path(".lepton-generated"), Path("line.service")]
     assert "--port 9000" in (tmp_path / "unit" / "line.service").read_text()
     assert [(event.kind, event.model, event.detail["target"]) for event in heard] == [("generated", "line", "systemd")]
-    with pytest.raises(PlaceTaken, match="found deployment, .*expected a new directory"):
+    with pytest.raises(PlaceTaken, match=r"found deployment, .*expected a new directory"):
         registry.generate(tmp_path / "deployment", "systemd", tmp_path)
     with pytest.raises(InvalidInput, match=r"no option 'prot'.*Did you mean 'port'"):
         registry.generate(tmp_path / "deployment", "systemd", tmp_path / "other", {"prot": "1"})
