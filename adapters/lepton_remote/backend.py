@@ -11,7 +11,7 @@ from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.routing.backend import Inspection, LoadedModel
 from lepton_plugins.serving.metadata import model_metadata
 from lepton_remote.endpoint import FILE, Endpoint, Metadata, read_endpoint
-from lepton_remote.peer import open_peer
+from lepton_remote.opening import open_peer
 
 
 class RemoteBackend:

@@ -15,7 +15,8 @@ from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.inputs import numpy_dtype
 from lepton_remote.endpoint import Endpoint, TensorMetadata
-from lepton_remote.peer import Peer, PeerAnswerInvalid, open_peer
+from lepton_remote.opening import open_peer
+from lepton_remote.peer import Peer, PeerAnswerInvalid
 
 _READERS = {
     "proba": outputs.as_proba,

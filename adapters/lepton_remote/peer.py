@@ -75,14 +75,3 @@ def token_of(endpoint: Endpoint) -> str | None:
     if not file.is_file():
         raise PathMissing(file, "The peer's token")
     return file.read_text(encoding="utf-8").strip()
-
-
-def open_peer(endpoint: Endpoint) -> Peer:
-    """The client that the URL's scheme asks for."""
-    if endpoint.url.startswith("grpc"):
-        from lepton_remote.grpc_peer import GrpcPeer
-
-        return GrpcPeer(endpoint)
-    from lepton_remote.http_peer import HttpPeer
-
-    return HttpPeer(endpoint)

@@ -10,27 +10,10 @@ import yaml
 
 from lepton_plugins.errors import InvalidInput, PluginClash, nearest
 from lepton_plugins.plugins import DISTRIBUTION, plugins
-from lepton_plugins.records.record import Record
+from lepton_plugins.records.accelerator import Accelerator, MigProfile
 
 _GIB = 2**30
 _TABLE = Path(__file__).with_name("accelerators.yaml")
-
-
-class MigProfile(Record):
-    """A part of a device, isolated from the others. `memory` in bytes."""
-
-    name: str
-    memory: int
-    key: str
-
-
-class Accelerator(Record):
-    """A kind of device. `memory` in bytes."""
-
-    name: str
-    memory: int
-    key: str
-    mig: tuple[MigProfile, ...] = ()
 
 
 def accelerators() -> dict[str, Accelerator]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from lepton_plugins.gpu.accelerators import Accelerator, MigProfile
 from lepton_plugins.planning.quantity import size
+from lepton_plugins.records.accelerator import Accelerator, MigProfile
 from lepton_plugins.records.record import Record
 from lepton_plugins.records.report import Quantity
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from lepton_plugins.errors import PackageMissing, TargetBroken
+from lepton_plugins.records.accelerator import Accelerator, MigProfile
 from lepton_plugins.records.quantity import Bytes
 from lepton_plugins.records.record import Record
-
-if TYPE_CHECKING:
-    from lepton_plugins.gpu.accelerators import Accelerator
 
 
 def _import_string(value: str) -> str:
@@ -117,7 +115,7 @@ class StoreOffer(Offer):
 class AcceleratorOffer(Offer):
     """A kind of accelerator, as data: there is nothing to import. `memory` of one device and of its MIG profiles."""
 
-    target: ImportString = "lepton_plugins.gpu.accelerators:Accelerator"
+    target: ImportString = "lepton_plugins.records.accelerator:Accelerator"
     memory: Annotated[Bytes, Field(gt=0)]
     key: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")]
     """Kubernetes' resource of one device, such as nvidia.com/gpu."""
@@ -125,8 +123,6 @@ class AcceleratorOffer(Offer):
 
     def load(self) -> Accelerator:
         """The accelerator; the resource of a profile is `<vendor>/mig-<profile>`."""
-        from lepton_plugins.gpu.accelerators import Accelerator, MigProfile
-
         vendor = self.key.partition("/")[0]
         profiles = [
             MigProfile(name=name, memory=memory, key=f"{vendor}/mig-{name}") for name, memory in self.mig.items()
