@@ -19,37 +19,8 @@ from lepton_files.jsonl import JsonLinesDecisionLog, read, read_blocks, read_fee
 from lepton_plugins.errors import InvalidInput, PathMissing
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.decision import Decision, Feedback
-from lepton_plugins.routing.store import DecisionBlock
 
-
-def block(request: str, rows: int = 3, **more: object) -> DecisionBlock:
-    random = np.random.default_rng(len(request))
-    context = {
-        "carrier": np.array(["AA", None, "UA"] * rows, dtype=object)[:rows],
-        "distance": np.array([0.1, np.nan, np.inf] * rows)[:rows],
-        "single": np.array([0.1, 0.2, 0.3] * rows, dtype=np.float32)[:rows],
-        "count": np.arange(rows),
-        "flag": np.arange(rows) % 2 == 0,
-        "when": np.array(["2026-01-02T03:04:05.123456789", "NaT", "2026-01-03"] * rows, dtype="M8[ns]")[:rows],
-    }
-    values: dict[str, object] = {
-        "request": request,
-        "time": 1_700_000_000.25,
-        "plan": "sha256:" + "a" * 64,
-        "arms": ("1", "2", "3"),
-        "keys": ["k" * 32, None, "l" * 32][:rows] + [None] * max(rows - 3, 0),
-        "context": context,
-        "chosen": random.integers(0, 3, rows),
-        "served": random.integers(0, 3, rows),
-        "cells": np.array([4, 1, 4] * rows)[:rows],
-        "vectors": np.full((6, 3), 1 / 3),
-        "draws": random.integers(0, 2**64, rows, dtype=np.uint64),
-        "reasons": [f"reason {i}" for i in range(6)],
-        "segments": ["a", None, "c", "d", "e", "f"],
-        "fallback": [None, "model_failed", None][:rows] + [None] * max(rows - 3, 0),
-        "shadows": ("3",),
-    }
-    return DecisionBlock(**(values | more))  # type: ignore[arg-type]
+from .conftest import block
 
 
 @pytest.fixture
@@ -241,7 +212,7 @@ def test_what_is_queued_is_written_when_the_process_ends(tmp_path):
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_jsonl import block
+from conftest import block
 from lepton_files.jsonl import JsonLinesDecisionLog
 log = JsonLinesDecisionLog({str(tmp_path)!r})
 for index in range(50):
