@@ -85,6 +85,11 @@ class LoadedArm:
             return self._call(columns, rows)  # An event loop's thread never waits for others.
         return self._batches.predict(columns, rows)
 
+    @property
+    def room(self) -> int:
+        """How many rows of different callers one call should have at most."""
+        return self._batches.room
+
     def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
         """The answer for one row in parts, as the model gives them."""
         if not streams(self.model):

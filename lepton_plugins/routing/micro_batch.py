@@ -60,57 +60,62 @@ class MicroBatches:
         self._most = most
         self._allowed = float(most)
         self._lock = Lock()
-        self._running = 0
         self._refused = 0
         self._waiting: deque[_Ticket] = deque()
+        self._rows_waiting = 0
+        #: Rows of the calls that run.
+        self._running: list[int] = []
+
+    @property
+    def room(self) -> int:
+        """How many rows are answered together at most, as things stand."""
+        return int(self._allowed)
 
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
         """The answer for these rows; what the model raises for them, and for no others."""
         if rows >= self._most:
             return self._predict(columns, rows)
+        ticket = _Ticket(columns, rows)
         with self._lock:
-            idle = self._running < self._parallel
-            if idle:
-                self._running += 1
-            else:
-                ticket = _Ticket(columns, rows)
-                self._waiting.append(ticket)
-        if idle:
-            try:
-                return self._predict(columns, rows)
-            finally:
-                self._hand_on()
+            self._waiting.append(ticket)
+            self._rows_waiting += rows
+            if self._starts():
+                self._next().turn.release()
         ticket.turn.acquire()
-        _this_thread.merged = True
-        if ticket.batch is not None:
-            try:
-                self._answer(ticket.batch)
-            finally:
-                self._hand_on()
+        if ticket.batch is None:
+            _this_thread.merged = True
+        else:
+            self._answer(ticket.batch)
         if ticket.error is not None:
             raise ticket.error
         assert ticket.values is not None
         return ticket.values
 
-    def _hand_on(self) -> None:
-        """The first call that waits answers the next batch; nobody waits: one less runs."""
-        with self._lock:
-            if not self._waiting:
-                self._running -= 1
-                return
-            first = self._waiting.popleft()
-            batch = [first]
-            rows, kind = first.rows, _kind(first.columns)
-            while self._waiting and rows + self._waiting[0].rows <= self._allowed:
-                if _kind(self._waiting[0].columns) != kind:
-                    break
-                rows += self._waiting[0].rows
-                batch.append(self._waiting.popleft())
+    def _starts(self) -> bool:
+        """Whether a call starts now. The second one waits until it has as many rows as one that runs: who comes while a
+        large batch is answered would start a small one, and those behind him would wait for both.
+        """
+        running = self._running
+        return len(running) < self._parallel and (not running or self._rows_waiting >= min(running))
+
+    def _next(self) -> _Ticket:
+        """Make a batch of calls that wait; the first of them answers it."""
+        first = self._waiting.popleft()
+        batch = [first]
+        rows, kind = first.rows, _kind(first.columns)
+        while self._waiting and rows + self._waiting[0].rows <= self._allowed:
+            if _kind(self._waiting[0].columns) != kind:
+                break
+            rows += self._waiting[0].rows
+            batch.append(self._waiting.popleft())
+        self._rows_waiting -= rows
+        self._running.append(rows)
         first.batch = batch
-        first.turn.release()
+        return first
 
     def _answer(self, batch: list[_Ticket]) -> None:
         """All calls of a batch by one call of the model; if that fails, each by its own."""
+        rows = sum(ticket.rows for ticket in batch)
         start = perf_counter()
         try:
             if len(batch) > 1:
@@ -124,7 +129,11 @@ class MicroBatches:
                 if ticket.values is None:
                     self._answer_alone(ticket)
         finally:
-            self._adapt(perf_counter() - start)
+            with self._lock:
+                self._adapt(rows, perf_counter() - start)
+                self._running.remove(rows)
+                if self._waiting:
+                    self._next().turn.release()
             for ticket in batch[1:]:
                 ticket.turn.release()
 
@@ -146,15 +155,12 @@ class MicroBatches:
             start, end = end, end + ticket.rows
             ticket.values = values[start:end]
 
-    def _adapt(self, seconds: float) -> None:
+    def _adapt(self, rows: int, seconds: float) -> None:
         if self._refused >= _REFUSALS:
             self._allowed = 1.0
-            return
-        if self._bound is None:
-            return
-        if seconds > self._bound:
-            self._allowed = max(1.0, self._allowed * 0.9)
-        elif self._allowed < self._most:
+        elif self._bound is not None and seconds > self._bound:
+            self._allowed = max(1.0, min(self._allowed, rows) * 0.9)
+        elif self._bound is not None and rows >= int(self._allowed) < self._most:
             self._allowed += 1.0
 
 

@@ -96,6 +96,7 @@ class Router:
         around, counters = plan.around, self.counters
         arms = Arms(plan, models, self.classes, frozenset(own), shelf)
         self.shelf = arms.shelf
+        self._arms = arms.running
         #: Whether an arm may answer in parts.
         self.streams = arms.stream
         self._waits = arms.wait
@@ -246,6 +247,11 @@ class Router:
         Not where rows can't be answered together (`merges`).
         """
         return self._routed(self._checker.check(columns, 1), keys, REQUEST_IDS.new())
+
+    def room(self, arm: int) -> int:
+        """How many rows of different callers `answer` should be given at most, for this arm as things stand."""
+        running = self._arms[arm]
+        return running.room if isinstance(running, LoadedArm) else 1
 
     def answer(self, routed: Sequence[Routed]) -> Prediction:
         """Answer rows of different callers, all of one `kind`, by one call of their arm; each fails for itself."""

@@ -46,6 +46,13 @@ _COUNTERS = {
     ),
     "version_loads": ("lepton_version_loads", "Versions that were loaded when they were asked for.", ("model",)),
     "version_evictions": ("lepton_version_evictions", "Versions that were given back to make room.", ("model",)),
+    "model_calls": (
+        "lepton_model_calls",
+        "Calls of a version's model; its rows over its calls are how many were answered together.",
+        ("model", "version"),
+    ),
+    "model_rows": ("lepton_model_rows", "Rows that a version's model answered.", ("model", "version")),
+    "model_seconds": ("lepton_model_seconds", "Time in calls of a version's model.", ("model", "version")),
     "missing": ("lepton_policy_missing", "Rows that lacked what the policy looks for.", ("model", "name")),
 }
 
@@ -88,6 +95,10 @@ def publish_router(state: ServerState, served: Served) -> None:
     if (shelf := served.router.shelf) is not None:
         router["version_loads", model] = shelf.loads
         router["version_evictions", model] = shelf.evictions
+    for version, count in dict(served.router.counters.arms).items():
+        router["model_calls", model, version] = count.calls
+        router["model_rows", model, version] = count.rows
+        router["model_seconds", model, version] = count.seconds
     for version, shadow in dict(served.router.counters.shadows).items():
         router["shadow_rows", model, version] = shadow.compared
         router["shadow_agreed", model, version] = shadow.agreed

@@ -130,7 +130,8 @@ class Turn:
             self._deliver(served, one, answer, end)
 
     def _send_aside(self, served: Served, taken: Sequence[Taken]) -> None:
-        groups: dict[object, Group] = {}
+        groups: list[Group] = []
+        open_: dict[object, Group] = {}
         for one in taken:
             read = self._read(served, one)
             if isinstance(read, Answer):
@@ -142,12 +143,18 @@ class Turn:
                 self._deliver(served, one, error_answer(error), perf_counter())
                 continue
             read.call.since = one.since
-            group = groups.setdefault(id(one) if routed is None else routed.kind(), Group([], [], []))
+            if routed is None:
+                groups.append(Group([one], [read], []))
+                continue
+            kind = routed.kind()
+            group = open_.get(kind)
+            if group is None or len(group.taken) >= served.router.room(routed.choice.arm):
+                group = open_[kind] = Group([], [], [])
+                groups.append(group)
             group.taken.append(one)
             group.asked.append(read)
-            if routed is not None:
-                group.routed.append(routed)
-        for group in groups.values():
+            group.routed.append(routed)
+        for group in groups:
             served.active += len(group.taken)
             self._metrics.in_flight += len(group.taken)
             task = asyncio.get_running_loop().create_task(self._answer_aside(served, group))

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +143,28 @@ def test_what_is_wrong_with_one_request_is_told_to_it_alone(served: Any):
         answers = list(pool.map(ask, range(12)))
     assert [answer.status_code for answer in answers] == [400 if number == 5 else 200 for number in range(12)]
     assert answers[5].json()["field"] == "X"
+
+
+@pytest.mark.parametrize(("slo", "least", "most"), [(None, 4.0, 64.0), (0.05, 1.0, 3.0)], ids=["no objective", "50 ms"])
+def test_the_objective_bounds_how_many_are_answered_by_one_call(
+    make_deployment: Callable[..., Any],
+    start_server: Callable[..., Any],
+    tmp_path: Path,
+    slo: float | None,
+    least: float,
+    most: float,
+):
+    """A row takes 10 ms or more, so that two of them take half of an objective of 50 ms at most."""
+    made = make_deployment(tmp_path / "flights", layout="tensors", work={"2": 50_000}, slo=slo)
+    with start_server(made.path, tmp_path) as running, ExitStack() as stack:
+        connections = [stack.enter_context(connected(running.url)) for _ in range(32)]
+        for _ in range(8):
+            for connection in connections:
+                connection.sendall(raw("UA"))
+            assert {version for connection in connections for version in versions(connection, 1)} == {"2"}
+        counted = dict(line.rsplit(" ", 1) for line in httpx.get(running.url + "/metrics").text.splitlines())
+    calls, rows = (
+        float(counted[f'lepton_model_{name}_total{{model="flights",version="2"}}']) for name in ("calls", "rows")
+    )
+    assert rows == 8 * 32
+    assert least <= rows / calls <= most
