@@ -10,18 +10,10 @@ from lepton_plugins.planning.calibration import calibration_warning, pooled_warn
 from lepton_plugins.records.report import Dataset
 
 
-def segments_of(shift: float, rows: int = 8000):
-    """Version 1 ranks segment 0 better, version 2 segment 1; version 2's scores are lower by `shift` everywhere."""
-    rng = np.random.default_rng(0)
-    segment = rng.integers(0, 2, rows)
-    odds = rng.normal(0, 1.2, rows) + np.where(segment == 0, -1.0, 1.0)
-    target = np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), "yes", "no").astype(object)
-    outputs = []
-    for good, lower in ((0, 0.0), (1, shift)):
-        noise = np.where(segment == good, 0.2, 1.5) * rng.normal(0, 1, rows)
-        yes = 1 / (1 + np.exp(-(odds + noise - lower)))
-        outputs.append(np.stack([1 - yes, yes], axis=1))
-    paired = PairedPredictions(
+def paired_of(outputs, target, groups=None) -> PairedPredictions:
+    """Two versions' probabilities for the same rows."""
+    rows = len(target)
+    return PairedPredictions(
         dataset=Dataset(name="d", digest="d", rows=rows),
         task="classification",
         metric="log_loss",
@@ -34,8 +26,22 @@ def segments_of(shift: float, rows: int = 8000):
         target=target,
         outputs=outputs,
         columns={},
+        groups=groups,
     )
-    return paired, segment
+
+
+def segments_of(shift: float, rows: int = 8000):
+    """Version 1 ranks segment 0 better, version 2 segment 1; version 2's scores are lower by `shift` everywhere."""
+    rng = np.random.default_rng(0)
+    segment = rng.integers(0, 2, rows)
+    odds = rng.normal(0, 1.2, rows) + np.where(segment == 0, -1.0, 1.0)
+    target = np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), "yes", "no").astype(object)
+    outputs = []
+    for good, lower in ((0, 0.0), (1, shift)):
+        noise = np.where(segment == good, 0.2, 1.5) * rng.normal(0, 1, rows)
+        yes = 1 / (1 + np.exp(-(odds + noise - lower)))
+        outputs.append(np.stack([1 - yes, yes], axis=1))
+    return paired_of(outputs, target), segment
 
 
 def test_the_pooled_auc_of_numbers_as_targets():
@@ -82,21 +88,8 @@ def two_versions(rows: int, seed: int, *, slope=1.0, shift=0.0, groups=None, rar
         seen = (1 / (1 + np.exp(-(known[own][:, None] - rare + nodes)))) @ (parts / parts.sum())
         odds = a + b * np.log(seen / (1 - seen))
         outputs.append(np.stack([1 / (1 + np.exp(odds)), 1 / (1 + np.exp(-odds))], axis=1))
-    return PairedPredictions(
-        dataset=Dataset(name="d", digest="d", rows=rows),
-        task="classification",
-        metric="log_loss",
-        greater_is_better=False,
-        baseline=0.69,
-        versions=["1", "2"],
-        default=0,
-        values=np.zeros((rows, 2)),
-        utility=np.zeros((rows, 2)),
-        target=classes[(rng.random(rows) < chance).astype(int)],
-        outputs=outputs,
-        columns={},
-        groups=None if groups is None else np.repeat(np.arange(groups), rows // groups),
-    )
+    labels = classes[(rng.random(rows) < chance).astype(int)]
+    return paired_of(outputs, labels, None if groups is None else np.repeat(np.arange(groups), rows // groups))
 
 
 def halves(rows: int) -> np.ndarray:
