@@ -30,9 +30,11 @@ class AutoSolver:
             exact = None
         if exact is not None and exact.status == "optimal":
             return exact
-        left = max(problem.time_limit - (monotonic() - start), (1 - _EXACT) * problem.time_limit)
+        left = start + problem.time_limit - monotonic()
+        if exact is not None and left <= 0:
+            return exact
         try:
-            other = GeneticSolver().solve(replace(problem, time_limit=left))
+            other = GeneticSolver().solve(replace(problem, time_limit=max(left, 0.0)))
         except NoSolutionInTime:
             if exact is None:
                 raise NoSolutionInTime(NAME, problem.time_limit) from None

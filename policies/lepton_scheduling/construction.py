@@ -18,6 +18,7 @@ from lepton_plugins.planning.solver import (
     runnable,
 )
 from lepton_scheduling import sizing
+from lepton_scheduling.engine import Engine, by_scipy
 from lepton_scheduling.outcome import objective_of, worth_of
 from lepton_scheduling.program import Program
 from lepton_scheduling.sharing import best_shares
@@ -54,6 +55,7 @@ class Construction:
     """
 
     problem: AllocationProblem
+    engine: Engine = by_scipy
     program: Program = field(init=False)
     limits: dict[str, float] = field(init=False)
     base: Runs = field(init=False)
@@ -205,7 +207,7 @@ class Construction:
         problem, best = self.problem, None
         required = required_of(problem)
         if runs.sum() <= _FEW:
-            exact = best_among(problem, runs, _SECONDS)
+            exact = best_among(problem, runs, _SECONDS, engine=self.engine)
             return None if exact is None else self.ranked(exact.runs, exact.shares, exact.placement)
         for fill in _FILLS:
             shares = self._spread(runs, fill) if problem.survive else self._shares(runs, (self.cores or 0.0) * fill)
@@ -217,7 +219,7 @@ class Construction:
                 if small.any():
                     return self.allocated(runs & ~small)
                 running = required | (shares > 0).any(axis=0)
-            placement = sizing.sized(problem, shares, running)
+            placement = sizing.sized(problem, shares, running, engine=self.engine)
             if placement is None or not keeps(problem, shares, running, placement):
                 continue
             found = self.ranked(running, shares, placement)
@@ -231,7 +233,7 @@ class Construction:
         kept = np.flatnonzero(runs)
         smaller = among(self.problem, kept)
         program = Program(smaller, fill=np.full(len(smaller.pools), min(fill, 1.0)))
-        found = program.solve(program.mixture(), self.limits, relaxed=True)
+        found = program.solve(program.mixture(), self.limits, relaxed=True, engine=self.engine)
         if found.x is None:
             return None
         shares = np.zeros(self.value.shape)
@@ -240,7 +242,7 @@ class Construction:
 
     def _forced(self, runs: Runs) -> Allocated | None:
         """The best shares that give each version its minimum: a linear program."""
-        x = self.program.solve(self.program.mixture(), self.limits, runs=runs).x
+        x = self.program.solve(self.program.mixture(), self.limits, runs=runs, engine=self.engine).x
         return None if x is None else self.ranked(runs, self.program.shares(x))
 
     def ranked(self, runs: Runs, shares: FloatArray, placement: Placement | None = None) -> Allocated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -48,6 +49,36 @@ PROOF = 1e-4
 _ABSOLUTE = 1e-6
 #: (model, seconds or None, relative gap) → result.
 Engine = Callable[[Model, float | None, float], Result]
+
+
+@dataclass(slots=True)
+class Timed:
+    """An engine that is done by `due`, a reading of `monotonic`.
+
+    By what a call oversteps its time, the next ones get less; where none is left they answer "unknown" at once.
+    """
+
+    engine: Engine
+    due: float
+    _late: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds, at least 0."""
+        return max(self.due - self._late - monotonic(), 0.0)
+
+    @property
+    def over(self) -> bool:
+        return not self.left
+
+    def __call__(self, model: Model, seconds: float | None, gap: float) -> Result:
+        given = self.left if seconds is None else min(seconds, self.left)
+        if not given:
+            return Result("unknown", None, -np.inf, np.inf)
+        start = monotonic()
+        found = self.engine(model, given, gap)
+        self._late = max(self._late, monotonic() - start - given)
+        return found
 
 
 def scale_of(worth: FloatArray, gap: float) -> float:

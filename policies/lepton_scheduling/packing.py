@@ -13,13 +13,16 @@ from lepton_plugins.planning.solver import (
     Placement,
     replica_use,
 )
+from lepton_scheduling.engine import Engine, Model, by_scipy
 
 _ROOM = 1 + 1e-9
 #: Kinds of replicas times nodes up to which an exact packing is tried, and seconds for it.
 _EXACT, _SECONDS = 600, 1.0
+#: That of SciPy's own: less than one node, or one replica, of those that such a packing has.
+_GAP = 1e-4
 
 
-def packed(problem: AllocationProblem, replicas: IntArray) -> tuple[Placement, IntArray]:
+def packed(problem: AllocationProblem, replicas: IntArray, *, engine: Engine = by_scipy) -> tuple[Placement, IntArray]:
     """As many of the replicas (versions, pools) as nodes were found for, and those (versions, pools) left over.
 
     Best-fit decreasing (Panigrahy et al. 2011, Heuristics for vector bin packing) by several readings of a
@@ -28,7 +31,7 @@ def packed(problem: AllocationProblem, replicas: IntArray) -> tuple[Placement, I
     use = replica_use(problem)
     nodes, over = [], np.zeros_like(replicas)
     for index, pool in enumerate(problem.pools):
-        on_pool = _pack(pool, replicas[:, index], use / _whole(pool), spread=problem.survive)
+        on_pool = _pack(pool, replicas[:, index], use / _whole(pool), spread=problem.survive, engine=engine)
         nodes.append(on_pool)
         over[:, index] = replicas[:, index] - on_pool.sum(axis=0)
     return Placement(replicas - over, nodes), over
@@ -39,7 +42,7 @@ def _whole(pool: NodePool) -> FloatArray:
     return np.where(capacity > 0, capacity, 1.0)
 
 
-def _pack(pool: NodePool, counts: IntArray, part: FloatArray, *, spread: bool) -> IntArray:
+def _pack(pool: NodePool, counts: IntArray, part: FloatArray, *, spread: bool, engine: Engine) -> IntArray:
     """What each used node holds, shape (nodes, versions); `part` (versions, RESOURCES) of one node."""
     kinds = np.flatnonzero(counts)
     least = _least_nodes(counts, part, spread=spread)
@@ -54,7 +57,7 @@ def _pack(pool: NodePool, counts: IntArray, part: FloatArray, *, spread: bool) -
     assert best is not None
     missing = best.sum() < counts.sum()
     if (missing or (pool.price and len(best) > least)) and len(kinds) * pool.nodes <= _EXACT:
-        exact = _by_program(pool.nodes, kinds, counts, part, spread=spread, fewest=not missing)
+        exact = _by_program(pool.nodes, kinds, counts, part, spread=spread, fewest=not missing, engine=engine)
         best = exact if exact is not None else best
     return best
 
@@ -88,11 +91,17 @@ def _best_fit(most: int, order: NDArray[np.intp], counts: IntArray, part: FloatA
 
 
 def _by_program(
-    most: int, kinds: NDArray[np.intp], counts: IntArray, part: FloatArray, *, spread: bool, fewest: bool
+    most: int,
+    kinds: NDArray[np.intp],
+    counts: IntArray,
+    part: FloatArray,
+    *,
+    spread: bool,
+    fewest: bool,
+    engine: Engine,
 ) -> IntArray | None:
     """The packing that places most replicas, or all on the fewest nodes; None where time was up before."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array, eye_array, hstack, kron
+    from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 
     count = len(kinds)
     resources = part[kinds][:, part[kinds].any(axis=0)]
@@ -102,17 +111,19 @@ def _by_program(
     each = hstack([kron(csr_array(np.ones((1, most))), eye_array(count)), csr_array((count, most))])
     upper = np.minimum(counts[kinds], 1) if spread else counts[kinds]
     total = counts[kinds].astype(float)
-    worth = np.r_[np.full(count * most, 0.0 if fewest else -1.0), np.full(most, 1.0 if fewest else 1e-3 / most)]
-    result = milp(
+    worth = np.r_[np.full(count * most, 0.0 if fewest else 1.0), np.full(most, -1.0 if fewest else -1e-3 / most)]
+    matrix = vstack([hstack([held, opened]), each], format="csc")
+    room = matrix.shape[0] - count
+    model = Model(
         worth,
-        integrality=np.ones(len(worth)),
-        bounds=Bounds(0, np.r_[np.tile(upper, most), np.ones(most)]),
-        constraints=[
-            LinearConstraint(hstack([held, opened]).tocsc(), -np.inf, 0.0),
-            LinearConstraint(each.tocsc(), total if fewest else 0.0, total),
-        ],
-        options={"time_limit": _SECONDS},
+        matrix,
+        low=np.r_[np.full(room, -np.inf), total if fewest else np.zeros(count)],
+        high=np.r_[np.zeros(room), total],
+        lower=np.zeros(len(worth)),
+        upper=np.r_[np.tile(upper, most), np.ones(most)].astype(float),
+        whole=np.ones(len(worth), dtype=bool),
     )
+    result = engine(model, _SECONDS, _GAP)
     if result.x is None:
         return None
     found = np.zeros((most, len(counts)), dtype=np.int64)

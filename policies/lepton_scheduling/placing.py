@@ -56,10 +56,15 @@ def needed(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool
 
 
 def place(
-    problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_], replicas: IntArray
+    problem: AllocationProblem,
+    shares: FloatArray,
+    runs: NDArray[np.bool_],
+    replicas: IntArray,
+    *,
+    engine: Engine = by_scipy,
 ) -> tuple[Placed, IntArray]:
     """The needed ones of these replicas on nodes, and those (versions, pools) that found no place."""
-    placement, over = packed(problem, needed(problem, shares, runs, replicas))
+    placement, over = packed(problem, needed(problem, shares, runs, replicas), engine=engine)
     return Placed(shares, runs, placement), over
 
 

@@ -18,6 +18,7 @@ from lepton_plugins.planning.solver import (
 )
 from lepton_scheduling import infeasible
 from lepton_scheduling.construction import Allocated, Construction, Runs
+from lepton_scheduling.engine import Timed, by_scipy
 from lepton_scheduling.exchange import Exchange
 from lepton_scheduling.outcome import answer, upper_bound
 from lepton_scheduling.placing import Placed, place, replaced
@@ -48,17 +49,17 @@ class Search:
 
     solver: str
     problem: AllocationProblem
+    engine: Timed = field(init=False)
     build: Construction = field(init=False)
     best: Allocated | None = field(init=False, default=None)
     bound: float = field(init=False)
     relaxed: FloatArray | None = field(init=False, default=None)
-    _end: float = field(init=False)
     _cover: Runs | None = field(init=False, default=None)
     _covering: Allocated | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._end = monotonic() + self.problem.time_limit
-        self.build = build = Construction(self.problem)
+        self.engine = Timed(by_scipy, monotonic() + self.problem.time_limit)
+        self.build = build = Construction(self.problem, self.engine)
         program = build.program
         if not self.problem.allowed.any(axis=1).all():
             raise Infeasible(infeasible.reasons(program, build.limits))
@@ -69,7 +70,8 @@ class Search:
                 self.bound, x = upper_bound(program, pricing.bound), pricing.x
                 self.relaxed = np.clip(x[program.cells : program.r], 0.0, 1.0)
                 return
-        result = program.solve(worth, build.limits, relaxed=True, time_limit=_RELAXED * self.problem.time_limit)
+        seconds = _RELAXED * self.problem.time_limit
+        result = program.solve(worth, build.limits, relaxed=True, time_limit=seconds, engine=self.engine)
         if result.status == "infeasible":
             raise Infeasible(infeasible.reasons(program, build.limits))
         solved = result.status == "optimal" and result.x is not None
@@ -81,7 +83,7 @@ class Search:
     def over(self) -> bool:
         """Whether the time is up, or the answer good enough."""
         close = self.best is not None and self.bound - self.best.rank[0] <= 1e-9 * abs(self.bound)
-        return close or monotonic() > self._end
+        return close or self.engine.over
 
     @property
     def tried(self) -> int:
@@ -149,7 +151,7 @@ class Search:
         """The best that the same versions can do: their replicas were sized for shares, one after the other."""
         if found.placement is None:
             return found
-        better = best_among(self.problem, found.runs, _POLISH)
+        better = best_among(self.problem, found.runs, _POLISH, engine=self.engine)
         return max(found, self._of(better), key=lambda item: item.rank) if better is not None else found
 
     def cover(self) -> Runs:
@@ -159,8 +161,7 @@ class Search:
         if self._cover is None:
             program = self.build.program
             columns = -program.use("versions")
-            left = max(self._end - monotonic(), 0.1 * self.problem.time_limit)
-            result = program.solve(columns, self.build.limits, time_limit=left, gap=1.0)
+            result = program.solve(columns, self.build.limits, gap=1.0, engine=self.engine)
             if result.status == "infeasible":
                 raise Infeasible(infeasible.reasons(program, self.build.limits))
             if result.x is None:
@@ -168,8 +169,8 @@ class Search:
             self._cover = result.x[program.cells : program.r] > 0.5
             if self.problem.pools:
                 shares = program.shares(result.x)
-                found, over = place(self.problem, shares, self._cover, program.in_pools(result.x))
-                settled = replaced(program, self.build.limits, found) if over.any() else found
+                found, over = place(self.problem, shares, self._cover, program.in_pools(result.x), engine=self.engine)
+                settled = replaced(program, self.build.limits, found, engine=self.engine) if over.any() else found
                 self._covering = None if settled is None else self._of(settled)
         return self._cover
 

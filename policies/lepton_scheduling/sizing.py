@@ -14,6 +14,7 @@ from lepton_plugins.planning.solver import (
     lost_rate,
     replica_use,
 )
+from lepton_scheduling.engine import Engine, by_scipy
 from lepton_scheduling.fit import most_on_node
 from lepton_scheduling.packing import packed
 
@@ -55,7 +56,9 @@ def least_use(problem: AllocationProblem, resource: str) -> FloatArray:
     return replica_use(problem)[:, RESOURCES.index(resource)] * least_replicas(problem)
 
 
-def sized(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_]) -> Placement | None:
+def sized(
+    problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_], *, engine: Engine = by_scipy
+) -> Placement | None:
     """Enough replicas for the shares, each on a node; None where they find no place.
 
     The largest first; each version goes where it runs already, then where a row takes least.
@@ -85,5 +88,5 @@ def sized(problem: AllocationProblem, shares: FloatArray, runs: NDArray[np.bool_
                 need[i] -= count * rate[i, p]
         if need[i] > 1e-9 or replicas[i].sum() < least[i]:
             return None
-    placement, over = packed(problem, replicas)
+    placement, over = packed(problem, replicas, engine=engine)
     return None if over.any() else placement

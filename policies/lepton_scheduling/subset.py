@@ -45,7 +45,7 @@ def best_among(
         return None
     shares = program.shares(result.x)
     running = required_of(smaller) | (shares > 0).any(axis=0) if everyone is None else everyone
-    found, over = place(smaller, shares, running, program.in_pools(result.x))
+    found, over = place(smaller, shares, running, program.in_pools(result.x), engine=engine)
     settled = replaced(program, limits, found, engine=engine) if over.any() else found
     return None if settled is None else lifted(problem, kept, settled)
 

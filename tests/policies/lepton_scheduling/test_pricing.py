@@ -10,9 +10,10 @@ import pytest
 
 from lepton_plugins.planning.solver import limits_of, required_of
 from lepton_plugins.records.resources import Budget
-from lepton_scheduling.engine import by_scipy
+from lepton_scheduling.engine import Timed, by_scipy
+from lepton_scheduling.exact import Exact
 from lepton_scheduling.exchange import Exchange
-from lepton_scheduling.milp import MilpSolver, _Exact
+from lepton_scheduling.milp import MilpSolver
 from lepton_scheduling.pricing import Pricing
 from lepton_scheduling.program import Program
 
@@ -22,7 +23,8 @@ def test_priced_and_whole_programs_agree(seed, new_problem):
     problem = new_problem(
         seed, 90, 3, budget=Budget(cpu=0.5, memory=10**10, gpu=2), conflicts=[(i, i + 1) for i in range(40)]
     )
-    whole = _Exact(problem, "milp", by_scipy, monotonic() + 20).solve()
+    timed = Timed(by_scipy, monotonic() + 20)
+    whole = Exact(problem, "milp", timed, timed).solve()
     priced = MilpSolver().solve(problem)
     assert priced.objective == pytest.approx(whole.objective, abs=1e-6)
     assert priced.bound >= whole.objective - 1e-6
