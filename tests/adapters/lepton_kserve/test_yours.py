@@ -19,8 +19,6 @@ from lepton_plugins.needs import need_of_all
 from lepton_plugins.routing.directory import DeploymentDirectory
 
 MODELS = {"models": "s3://bucket/models"}
-
-
 V1BETA1 = "apiVersion: serving.kserve.io/v1beta1, kind: InferenceService"
 
 
@@ -146,8 +144,6 @@ def test_a_lone_container_is_the_models(
 
 
 _TEXT = st.text("abcdefgh-", min_size=1, max_size=8)
-
-
 _LABELS = st.dictionaries(_TEXT, _TEXT, max_size=3)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.signature import Field
 from lepton_plugins.routing.router import Router
 
@@ -23,6 +24,12 @@ def rows_of(n: int, seed: int = 0) -> np.ndarray:
 def columns(rows: np.ndarray, **more: object) -> dict[str, Any]:
     """The inputs x0, x1, x2 by name, and more of them."""
     return {f"x{i}": rows[:, i] for i in range(3)} | more
+
+
+def bandit(kind: str = "epsilon_greedy", **params: Any) -> PolicyDocument:
+    arms = ["1", "2", "3"]
+    start = {"live": arms, "metric": "log_loss", "baseline": 0.7, "start": dict.fromkeys(arms, 0.5)}
+    return PolicyDocument(kind=kind, params=params, document=start)
 
 
 @pytest.fixture

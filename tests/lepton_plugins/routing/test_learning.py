@@ -9,25 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lepton_plugins.errors import FeedbackUnavailable, LabelInvalid, RewardInvalid, StateAway
+from lepton_plugins.errors import FeedbackUnavailable, LabelInvalid, RewardInvalid
 from lepton_plugins.records.decision import Feedback
 from lepton_plugins.records.plan import PolicyDocument
-from lepton_plugins.routing.learner import Learner
-from lepton_plugins.routing.learning_state import ERA, Flush, MemoryStateStore, Sums
-from lepton_plugins.routing.ledger import MemoryLedger
+from lepton_plugins.routing.learning_state import MemoryStateStore
 from lepton_plugins.routing.policy import Batch, Choice
 from lepton_plugins.routing.router import Router
-from lepton_plugins.testing.store import decision_block
-from lepton_selection.epsilon_greedy import EpsilonGreedy
 
-
-def bandit(kind: str = "epsilon_greedy", **params: Any) -> PolicyDocument:
-    arms = ["1", "2", "3"]
-    start = {"live": arms, "metric": "log_loss", "baseline": 0.7, "start": dict.fromkeys(arms, 0.5)}
-    return PolicyDocument(kind=kind, params=params, document=start)
+from .conftest import bandit
 
 
 def mean_of(router: Router, version: str) -> str:
@@ -189,159 +179,6 @@ def test_a_batch_of_feedback_in_threads_is_counted_exactly(learning: Any) -> Non
     (store,) = {id(router._state): router._state}.values()
     counted = sum(s.values[0] for s in store._sums[router.plan.model].values())
     assert counted == 400
-
-
-# --- the ledger ------------------------------------------------------------------------------
-
-
-def test_decisions_may_be_rewarded_for_a_time() -> None:
-    now = [1_700_000_000.0]
-    ledger = MemoryLedger(ttl=60, max_rows=10, clock=lambda: now[0])
-    ledger.remember(decision_block("a", 2), None)
-    assert [c.kind for c in ledger.claim(["a/0", "a/0", "a/2", "b/0", "a"])] == [
-        "first",
-        "again",
-        "unknown",
-        "unknown",
-        "unknown",
-    ]
-    now[0] += 61
-    assert ledger.claim(["a/1"])[0].kind == "unknown"
-    for number in range(20):
-        ledger.remember(decision_block(f"r{number}", 1), None)
-    kinds = [c.kind for c in ledger.claim([f"r{number}/0" for number in range(20)])]
-    assert kinds[:10] == ["unknown"] * 10
-    now[0] -= 61
-    assert [c.kind for c in ledger.claim([f"r{number}/0" for number in range(20)])] == ["unknown"] * 10 + ["first"] * 10
-
-
-def test_a_huge_request_is_remembered_alone() -> None:
-    ledger = MemoryLedger(ttl=60, max_rows=10, clock=lambda: 1_700_000_000.0)
-    ledger.remember(decision_block("small", 5), None)
-    ledger.remember(decision_block("huge", 50), None)
-    assert ledger.claim(["small/0"])[0].kind == "unknown"
-
-
-# --- replicas --------------------------------------------------------------------------------
-
-
-class Away(MemoryStateStore):
-    """A store that can be away, and that can lose its answer after it has added."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.away = self.lose = False
-
-    def exchange(self, model: str, keys: Sequence[str], flush: Flush | None) -> dict[str, Sums]:
-        if self.away:
-            raise StateAway("memory", "it is away")
-        found = super().exchange(model, keys, flush)
-        if self.lose:
-            raise StateAway("memory", "no answer")
-        return found
-
-
-def learner(store: Any, **params: Any) -> Learner:
-    policy = EpsilonGreedy(bandit(**params), {}, ["1", "2", "3"], 0)
-    return Learner(policy, store, "m", ["1", "2", "3"], interval=3600)
-
-
-def sums(store: MemoryStateStore) -> dict[str, list[float]]:
-    return {key: value.values.tolist() for key, value in store._sums["m"].items()}
-
-
-EVENTS = st.lists(
-    st.tuples(
-        st.integers(0, 1), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from(["learn", "exchange"])
-    ),
-    max_size=40,
-)
-
-
-@settings(max_examples=60)
-@given(EVENTS, st.lists(st.sampled_from(["ok", "away", "lose"]), max_size=40))
-def test_two_replicas_end_with_the_sums_of_one(events: list[Any], weather: list[str]) -> None:
-    """Whatever order they exchange in, and however often the store is away or its answer lost."""
-    alone, shared = MemoryStateStore(), Away()
-    one = learner(alone)
-    replicas = [learner(shared), learner(shared)]
-    conditions = iter(weather)
-    for replica, arm, reward, what in events:
-        if what == "learn":
-            one.learn(arm, {}, reward, 0.5, 0.0)
-            replicas[replica].learn(arm, {}, reward, 0.5, 0.0)
-        else:
-            condition = next(conditions, "ok")
-            shared.away, shared.lose = condition == "away", condition == "lose"
-            replicas[replica].exchange()
-    shared.away = shared.lose = False
-    one.exchange()
-    for replica in (*replicas, *replicas):
-        replica.exchange()
-    assert sums(shared) == sums(alone)
-    for replica in replicas:
-        assert np.array_equal(replica.policy._learned(), one.policy._learned())
-
-
-def test_while_the_store_is_away_decisions_follow_what_is_learned_here() -> None:
-    store = Away()
-    one = learner(store, prior=0, epsilon=0)
-    one.exchange()
-    store.away = True
-    for _ in range(5):
-        one.learn(0, {}, 0.0, 0.5, 0.0)
-        one.learn(1, {}, 1.0, 0.5, 0.0)
-        one.learn(2, {}, 0.0, 0.5, 0.0)
-        assert not one.exchange()
-    assert one.policy.choose_one({}, 2**63).arm == 1
-    store.away = False
-    assert one.exchange()
-    assert store._sums["m"]["2"].values[0] == 5
-
-
-@settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=1, max_size=8), st.randoms())
-def test_merging_is_order_free_across_eras(parts: list[tuple[int, float]], shuffler: Any) -> None:
-    def total(order: list[tuple[int, float]]) -> Sums:
-        found = Sums(order[0][0], np.array([order[0][1]]))
-        for era, value in order[1:]:
-            found = found.plus(Sums(era, np.array([value])))
-        return found
-
-    shuffled = list(parts)
-    shuffler.shuffle(shuffled)
-    one, other = total(parts), total(shuffled)
-    assert one.era == other.era == max(era for era, _ in parts)
-    assert one.values == pytest.approx(other.values, rel=1e-12, abs=1e-12)
-
-
-def test_rewards_fade_by_the_half_life() -> None:
-    now = [1_700_000_000.0]
-    store = MemoryStateStore()
-    policy = EpsilonGreedy(bandit(half_life="1h", prior=0), {}, ["1", "2", "3"], 0)
-    one = Learner(policy, store, "m", ["1", "2", "3"], interval=3600, clock=lambda: now[0])
-    one.exchange()
-    one.learn(0, {}, 1.0, 0.5, now[0])
-    one.exchange()
-    assert policy._learned()[0, 0] == pytest.approx(1)
-    now[0] += 3600
-    one.exchange()
-    assert policy._learned()[0, 0] == pytest.approx(0.5)
-    one.learn(0, {}, 1.0, 0.5, now[0] - 3600)  # Late: as old as its decision.
-    assert policy._learned()[0, 0] == pytest.approx(1)
-    now[0] += 3600 * (ERA + 3)  # Into the next era, where all of that is nothing.
-    one.learn(1, {}, 1.0, 0.5, now[0])
-    one.exchange()
-    assert policy._learned()[:2, 0] == pytest.approx([0, 1])
-    late = Learner(
-        EpsilonGreedy(bandit(half_life="1h", prior=0), {}, ["1", "2", "3"], 0),
-        store,
-        "m",
-        ["1", "2", "3"],
-        clock=lambda: now[0],
-    )
-    late.exchange()
-    assert late.policy._learned()[:2, 0] == pytest.approx([0, 1])
 
 
 def test_a_flush_is_exchanged_by_itself(learning: Any) -> None:
