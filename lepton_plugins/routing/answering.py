@@ -18,7 +18,7 @@ from lepton_plugins.errors import (
     RequestInvalid,
 )
 from lepton_plugins.records.around import Breaker
-from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code
+from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code, refused
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns, first_null
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
@@ -212,7 +212,7 @@ class Answerer:
                 return other, second.values
             tried.append(second)
         # Where the first one failed, the answers of those that take over tell whether a null is the reason.
-        if all(isinstance(failed.error, OutputInvalid) for failed in tried or (part,)):
+        if all(refused(failed.error) for failed in tried or (part,)):
             broken = tried[-1].broken if tried else None
             null = first_null(columns, rows, broken)
             if null is not None:

@@ -14,7 +14,7 @@ from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, Reque
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.routing.inputs import Columns, first_null
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_plugins.routing.time_limit import TimeLimit
@@ -81,7 +81,8 @@ class ArmCalls:
         except Exception as error:
             if apart and rows > 1:
                 return self._one_by_one(arm, index, columns, rows)
-            self._failed(runner.version, breaker, error, rows)
+            of_null = refused(error) and first_null(columns, rows) is not None
+            self._failed(runner.version, None if of_null else breaker, error, rows)
             return Part(arm, index, None, None, error)
         self._counters.ran(runner.version, rows, perf_counter() - start)
         if breaker is not None:
@@ -140,6 +141,15 @@ class ArmCalls:
             logger.warning("version %s failed to answer", version, exc_info=True)
             if breaker is not None:
                 breaker.failed()
+
+
+def refused(error: Exception | None) -> bool:
+    """Whether rows that hold a null may have none of an arm's answers for that reason.
+
+    Models of some frameworks answer NaN, others raise: scikit-learn ValueError. With a null such a failure is the
+    rows' and counts for no circuit breaker.
+    """
+    return isinstance(error, OutputInvalid | ValueError | TypeError)
 
 
 def error_code(error: Exception | None) -> str:

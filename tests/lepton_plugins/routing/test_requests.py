@@ -61,6 +61,36 @@ def test_a_null_that_the_fallback_has_no_answer_for_is_the_requests_fault(
         router.predict(columns(rows), version="1")
 
 
+def test_a_null_that_every_version_raises_for_is_the_requests_fault_and_leaves_no_version_out(
+    make_router, linear_files, weighted_policy
+):
+    """scikit-learn's models raise ValueError for NaN: a client that sends nulls takes no version from the others."""
+    models = {"1": linear_files["1"], "2": linear_files["2"]}
+    router = make_router(models=models, policy=weighted_policy({"2": 1.0}), around={"breaker": {"failures": 2}})
+    for arm in router._answerer._arms:
+        arm.model = _RefusesNull(arm.model)
+    null = np.array([[-1.0, np.nan, 0.0]])
+    for _ in range(3):
+        with pytest.raises(OutputInvalid, match=r"Input 'x1' is null in row 0; version 2 and the fallback 1 gave no"):
+            router.predict(columns(null))
+    answer = router.predict(columns(rows_of(3)))
+    assert answer.versions == ("2",)
+    assert router._answerer.left_out == ()
+
+
+class _RefusesNull:
+    def __init__(self, model):
+        self.model, self.classes, self.signature = model, model.classes, model.signature
+
+    def predict(self, given, output):
+        if any(np.isnan(column).any() for column in given.values()):
+            raise ValueError("Input X contains NaN.")
+        return self.model.predict(given, output)
+
+    def close(self):
+        self.model.close()
+
+
 @pytest.mark.parametrize("kind", ["frame", "dict", "lists", "nullable"])
 def test_data_comes_as_frame_dict_or_lists(by_carrier, positive, kind):
     rows = rows_of(5)
