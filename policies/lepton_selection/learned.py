@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from lepton_plugins.errors import EvidenceColumnMissing, GainMissing, PackageMissing, PolicyUnfit
 from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
-from lepton_plugins.records.record import Record
+from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.routing.policy import (
     Batch,
     Candidate,
@@ -53,6 +54,10 @@ class LearnedParams(Record):
     sure: Annotated[
         float, Field(ge=0.5, lt=1, description="How sure it must be that these two are kept; 0.5: by the mean.")
     ] = 0.95
+    cost: Annotated[
+        dict[VersionNumber, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+        Field(description="Cost of a row by version; absent: the measured model time."),
+    ] = {}
     trees: Annotated[int, Field(ge=1, le=500)] = 50
     depth: Annotated[int, Field(ge=1, le=12)] = 5
     force: Annotated[bool, Field(description="Plan it even if no held-out gain is shown.")] = False
@@ -125,6 +130,9 @@ class Learned(SelectionPolicy):
         for name in params.features:
             if name not in paired.columns:
                 raise EvidenceColumnMissing(name, "learned policy's", paired.columns)
+        if params.cost:
+            costs = [params.cost.get(version, np.nan) for version in paired.versions]
+            paired = replace(paired, costs=np.array(costs))
         default = paired.default
         others = [i for i, version in enumerate(paired.versions) if version in arms and i != default]
         encoding = declare(params.features, paired.columns)
@@ -230,7 +238,9 @@ def _prices(price: float, paired: PairedPredictions, others: Sequence[int]) -> l
 
 
 def _untimed(wanted: str) -> PolicyUnfit:
-    return PolicyUnfit("learned", f"{wanted}, but versions whose model time wasn't measured", "neither, and price: 0")
+    return PolicyUnfit(
+        "learned", f"{wanted}, but versions whose cost isn't known", "a report with it, or policy.params.cost"
+    )
 
 
 def _trained(params: LearnedParams, matrix: NDArray[np.float32], better: Floats, seed: int) -> tuple[bytes, Floats]:

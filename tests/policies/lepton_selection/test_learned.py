@@ -104,6 +104,8 @@ def test_a_quality_and_a_budget_are_kept_on_other_rows(evidence):
     for budget in (0.4, 0.45):
         policy, _ = fitted(paired, LearnedParams(features=("segment", "x"), budget=budget))
         assert answered(policy, fresh).work.mean(axis=0) @ fresh.costs <= budget * 3 * 1.01
+    dear, _ = fitted(paired, LearnedParams(features=("segment", "x"), quality=0.99, cost={"1": 9, "2": 1}))
+    assert (answered(dear, fresh).choice.arms == 1).mean() > 0.5
     with pytest.raises(PolicyUnfit, match=r"no version within budget 0\.1"):
         fitted(paired, LearnedParams(features=("segment", "x"), budget=0.1))
     with pytest.raises(PolicyUnfit, match="a quality or a budget"):
