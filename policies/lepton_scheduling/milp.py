@@ -91,21 +91,24 @@ class MilpSolver:
             return None
         constant = upper_bound(program, 0.0)
         kept, best = pricing.best(_FIRST), None
+        # Among the first there is seldom a proof: half of the time is for those that come in then.
+        timed = Timed(self.engine, monotonic() + _HALF * search.left)
         while True:
-            # Among the first there is seldom a proof: half of the time is for those that come in then.
-            first = search if best is not None else Timed(self.engine, monotonic() + _HALF * search.left)
             try:
-                found = Exact(among(problem, kept), self.name, first, finish).solve()
+                found = Exact(among(problem, kept), self.name, timed, finish).solve()
             except NoSolutionInTime:
-                # Among all versions there would be none either.
-                if best is None:
+                if best is not None:
+                    return replace(best, status="feasible")
+                # More versions would take longer still.
+                if timed is search:
                     raise
-                return replace(best, status="feasible")
+                timed = search
+                continue
             except Infeasible:
                 return None if best is None else replace(best, status="feasible")
             bound = min(max(found.bound, pricing.outside(kept) + constant), pricing.bound + constant)
             bound = bound if best is None else min(bound, best.bound)
-            best = better(best, solution_among_all(problem, kept, found), bound)
+            best, timed = better(best, solution_among_all(problem, kept, found), bound), search
             assert best is not None
             # Each program is solved to the gap of what routing can win; what it left out may add so much of the whole.
             allowed = problem.gap * abs(best.bound)
