@@ -9,8 +9,9 @@ from math import ceil
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.records.resources import Pool
 
-#: Seconds, about, that the data plane takes for a request beside the model, which was measured alone.
-_REQUEST = 0.0005
+#: Seconds, about, that the data plane takes for a request beside the model, which was measured alone; what is
+#: right depends on the requests' size and the machine, so targets let it be given.
+REQUEST_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ def need_of_all(plan: DeploymentPlan) -> Need:
     )
 
 
-def need_of_one(plan: DeploymentPlan, arm: Arm) -> Need:
+def need_of_one(plan: DeploymentPlan, arm: Arm, request_seconds: float = REQUEST_SECONDS) -> Need:
     """Of the service of one version: its measured throughput less the head-room, else its part of the load."""
     resources, replicas = plan.spec.resources, arm.resources.replicas
     found = _need(plan, [arm], replicas)
     if arm.resources.throughput:
         measured = arm.resources.throughput / (1 + resources.headroom) / resources.batch
-        return replace(found, requests=1 / (1 / measured + _REQUEST))
+        return replace(found, requests=1 / (1 / measured + request_seconds))
     return replace(found, requests=_requests(plan, (resources.load or 0.0) * arm.share, replicas))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -18,90 +19,84 @@ _GIVEN = ("scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
 _MEMORY = 80
 
 
-def scale(
-    predictor: dict[str, Any],
-    annotations: dict[str, Any],
-    need: Need,
-    headroom: float,
-    name: str,
-    namespace: str | None,
-    o: KserveOptions,
-    *,
-    knative: bool,
-) -> None:
-    """Replicas as the options, your manifest or the plan say; a metric where they may grow or the options name one.
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a service's growth is decided by; `annotations` are the InferenceService's, and get the autoscaler's."""
 
-    CPU: what is left of it when the head-room is used. Requests: those of one replica, as the plan's figures say.
-    """
-    least = o.min_replicas if o.min_replicas is not None else predictor.get("minReplicas", need.replicas)
-    predictor["minReplicas"] = least
-    most = max(least, need.replicas, need.most)
-    predictor["maxReplicas"] = o.max_replicas or predictor.get("maxReplicas", most)
-    asked = o.autoscaler is not None or o.scale_on is not None or o.scale_target is not None
-    if not asked and (any(key in predictor for key in _GIVEN) or not need.pools):
-        return
-    if not asked and predictor["maxReplicas"] <= least:
-        return
-    for key in _GIVEN:
-        predictor.pop(key, None)
-    if o.autoscaler is not None and not knative:
-        annotations[SCALER] = o.autoscaler
-    if o.autoscaler == "none":
-        predictor["maxReplicas"] = least
-    else:
-        predictor |= _looks_at(annotations, need, headroom, name, namespace, o, knative=knative)
+    need: Need
+    headroom: float
+    name: str
+    namespace: str | None
+    options: KserveOptions
+    annotations: dict[str, Any]
+    knative: bool
 
+    def scale(self, predictor: dict[str, Any]) -> None:
+        """Replicas as options, your manifest or the plan say; a metric where they may grow or the options name one.
 
-def _looks_at(
-    annotations: dict[str, Any],
-    need: Need,
-    headroom: float,
-    name: str,
-    namespace: str | None,
-    o: KserveOptions,
-    *,
-    knative: bool,
-) -> dict[str, Any]:
-    scaler = _KNATIVE if knative else str(annotations.get(SCALER, "hpa"))
-    if knative and o.autoscaler is not None:
-        raise InvalidInput(
-            f"--autoscaler {o.autoscaler}: found it in Knative mode, which scales by its own; leave it out."
-        )
-    if scaler not in _METRICS:
-        return {}
-    by_requests = scaler == "keda" and o.prometheus is not None
-    metric = o.scale_on or ("rps" if by_requests else _METRICS[scaler][0])
-    if metric not in _METRICS[scaler]:
-        known = ", ".join(_METRICS[scaler])
-        raise InvalidInput(f"--scale-on {metric}: {scaler} can't look at that; expected one of {known}.")
-    target = o.scale_target or _target(metric, need, headroom, name)
-    if scaler != "keda":
-        return {"scaleMetric": metric, "scaleTarget": target}
-    if metric != "rps":
-        wanted = {"name": metric, "target": {"type": "Utilization", "averageUtilization": target}}
-        return {"autoScaling": {"metrics": [{"type": "Resource", "resource": wanted}]}}
-    if o.prometheus is None:
-        raise InvalidInput(
-            "--scale-on rps: KEDA asks Prometheus for that; expected --prometheus http://prometheus:9090"
-        )
-    found = {"backend": "prometheus", "serverAddress": o.prometheus, "query": _query(name, namespace)}
-    # KServe hands the value on as KEDA's threshold, which counts for each replica.
-    external = {"metric": found, "target": {"type": "Value", "value": str(target)}}
-    return {"autoScaling": {"metrics": [{"type": "External", "external": external}]}}
+        CPU: what is left of it when the head-room is used. Requests: those of one replica, as the plan's figures say.
+        """
+        o, need = self.options, self.need
+        least = o.min_replicas if o.min_replicas is not None else predictor.get("minReplicas", need.replicas)
+        predictor["minReplicas"] = least
+        most = max(least, need.replicas, need.most)
+        predictor["maxReplicas"] = o.max_replicas or predictor.get("maxReplicas", most)
+        asked = o.autoscaler is not None or o.scale_on is not None or o.scale_target is not None
+        if not asked and (any(key in predictor for key in _GIVEN) or not need.pools):
+            return
+        if not asked and predictor["maxReplicas"] <= least:
+            return
+        for key in _GIVEN:
+            predictor.pop(key, None)
+        if o.autoscaler is not None and not self.knative:
+            self.annotations[SCALER] = o.autoscaler
+        if o.autoscaler == "none":
+            predictor["maxReplicas"] = least
+        else:
+            predictor |= self._looks_at()
 
+    def _looks_at(self) -> dict[str, Any]:
+        o = self.options
+        scaler = _KNATIVE if self.knative else str(self.annotations.get(SCALER, "hpa"))
+        if self.knative and o.autoscaler is not None:
+            raise InvalidInput(
+                f"--autoscaler {o.autoscaler}: found it in Knative mode, which scales by its own; leave it out."
+            )
+        if scaler not in _METRICS:
+            return {}
+        by_requests = scaler == "keda" and o.prometheus is not None
+        metric = o.scale_on or ("rps" if by_requests else _METRICS[scaler][0])
+        if metric not in _METRICS[scaler]:
+            known = ", ".join(_METRICS[scaler])
+            raise InvalidInput(f"--scale-on {metric}: {scaler} can't look at that; expected one of {known}.")
+        target = o.scale_target or self._target(metric)
+        if scaler != "keda":
+            return {"scaleMetric": metric, "scaleTarget": target}
+        if metric != "rps":
+            wanted = {"name": metric, "target": {"type": "Utilization", "averageUtilization": target}}
+            return {"autoScaling": {"metrics": [{"type": "Resource", "resource": wanted}]}}
+        if o.prometheus is None:
+            raise InvalidInput(
+                "--scale-on rps: KEDA asks Prometheus for that; expected --prometheus http://prometheus:9090"
+            )
+        query = _query(self.name, self.namespace)
+        found = {"backend": "prometheus", "serverAddress": o.prometheus, "query": query}
+        # KServe hands the value on as KEDA's threshold, which counts for each replica.
+        external = {"metric": found, "target": {"type": "Value", "value": str(target)}}
+        return {"autoScaling": {"metrics": [{"type": "External", "external": external}]}}
 
-def _target(metric: str, need: Need, headroom: float, name: str) -> int:
-    if metric == "cpu":
-        return round(100 / (1 + headroom))
-    if metric == "memory":
-        return _MEMORY
-    figure = need.requests if metric == "rps" else need.at_once
-    if figure is None:
-        missing = "a load (resources.load)" if metric == "rps" else "its cores (resources.pools)"
-        raise InvalidInput(
-            f"{name}: --scale-on {metric}: the plan doesn't say {missing}; expected --scale-target NUMBER"
-        )
-    return max(ceil(figure), 1)
+    def _target(self, metric: str) -> int:
+        if metric == "cpu":
+            return round(100 / (1 + self.headroom))
+        if metric == "memory":
+            return _MEMORY
+        figure = self.need.requests if metric == "rps" else self.need.at_once
+        if figure is None:
+            missing = "a load (resources.load)" if metric == "rps" else "its cores (resources.pools)"
+            raise InvalidInput(
+                f"{self.name}: --scale-on {metric}: the plan doesn't say {missing}; expected --scale-target NUMBER"
+            )
+        return max(ceil(figure), 1)
 
 
 def _query(name: str, namespace: str | None) -> str:

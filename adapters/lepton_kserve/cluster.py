@@ -18,7 +18,7 @@ from lepton_plugins.errors import (
     NotReadyInTime,
 )
 
-#: Labels of the ConfigMaps that a deployment made.
+#: Labels of the ConfigMaps, and templates of claims, that a deployment made.
 OWNED = "app.kubernetes.io/managed-by"
 SERVICE = "serving.kserve.io/inferenceservice"
 
@@ -42,6 +42,7 @@ class Cluster:
         self.namespace = self._api.namespace
         self._services = self._api.kind("serving.kserve.io", "v1beta1", "InferenceService")
         self._maps = self._api.kind("", "v1", "ConfigMap")
+        self._claims = self._api.kind("resource.k8s.io", "v1", "ResourceClaimTemplate")
         self._deployments = self._api.kind("apps", "v1", "Deployment")
         self._knative = self._api.kind("serving.knative.dev", "v1", "Service")
 
@@ -102,17 +103,33 @@ class Cluster:
                 self._api.apply(self._api.kind(group, version, other["kind"]), owned, force)
         return applied
 
-    def prune(self, service: Mapping[str, Any], keep: str) -> None:
-        """Delete the ConfigMaps of earlier plans of a service, where it is seen that no pod mounts them any more."""
+    def prune(self, service: Mapping[str, Any], keep: Sequence[Mapping[str, Any]]) -> None:
+        """Delete what earlier plans of a service brought and `keep` doesn't have, where it is seen that no pod uses it.
+
+        ConfigMaps, and the templates of claims of devices (DRA) where the cluster has any and they may be seen.
+        """
         name = service["metadata"]["name"]
         if self._workload(service) is None:
             return
         selector = f"{OWNED}={MANAGER},{SERVICE}={name}"
-        with self._api.asking("delete the ConfigMaps of earlier plans"):
-            found = self._maps.get(namespace=self.namespace, label_selector=selector, _request_timeout=REQUEST)
-            for item in found.to_dict()["items"]:
-                if item["metadata"]["name"] != keep:
-                    self._maps.delete(name=item["metadata"]["name"], namespace=self.namespace, _request_timeout=REQUEST)
+        for resource in (self._maps, self._claims):
+            kept = {item["metadata"]["name"] for item in keep if item["kind"] == resource.kind}
+            action = f"delete the {resource.kind}s of earlier plans"
+            for made in self._labelled(resource, selector, action):
+                if made not in kept:
+                    with self._api.asking(action):
+                        resource.delete(name=made, namespace=self.namespace, _request_timeout=REQUEST)
+
+    def _labelled(self, resource: Any, selector: str, action: str) -> Sequence[str]:
+        """The names of those with these labels; none where a cluster has no claims, or shows them to others only."""
+        try:
+            with self._api.asking(action):
+                found = resource.get(namespace=self.namespace, label_selector=selector, _request_timeout=REQUEST)
+        except ClusterRefused as error:
+            if resource is self._claims and error.http_status in (403, 404):
+                return []
+            raise
+        return [str(item["metadata"]["name"]) for item in found.to_dict()["items"]]
 
     def delete(self, name: str, seconds: float = 60) -> bool:
         """Delete a service and wait until it is gone, which is KServe's to say: it holds a finalizer.

@@ -34,7 +34,8 @@ Target: lepton-kserve, or lepton-kserve:/NAMESPACE (default: that of the kubecon
                     service_account, token_secret, cpu, memory, min_replicas, max_replicas …
 
 delete waits until it is gone: -C timeout=60. Rights: get, list, watch, create, patch, delete of InferenceServices and
-ConfigMaps. With get of Deployments (Knative: its Services) a roll-out is seen to its end, else KServe's Ready counts.
+ConfigMaps, of ResourceClaimTemplates where devices are claimed. With get of Deployments (Knative: its Services) a
+roll-out is seen to its end, else KServe's Ready counts.
 
 predict posts to the service's URL; where its name isn't resolved here, LEPTON_KSERVE_INGRESS=http://localhost:8080
 names the ingress. run-local serves the plan on this machine as the predictor's container would: -C port=8080.
@@ -142,10 +143,6 @@ class _Manifests(NamedTuple):
     def name(self) -> str:
         return str(self.service["metadata"]["name"])
 
-    @property
-    def plan(self) -> str:
-        return str(next(item["metadata"]["name"] for item in self.others if item["kind"] == "ConfigMap"))
-
 
 def _manifests(folder: Path) -> _Manifests:
     import yaml
@@ -184,7 +181,7 @@ def _roll_out(
 
 def _ready(cluster: Cluster, manifests: _Manifests, seconds: float, since: float) -> dict[str, Any]:
     found = cluster.wait(manifests.name, seconds, since)
-    cluster.prune(found, keep=manifests.plan)
+    cluster.prune(found, keep=manifests.others)
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lepton_kserve import scheduling
-from lepton_kserve.autoscaling import scale
+from lepton_kserve.autoscaling import Scaling
 from lepton_kserve.container import MODELS, PORT, container, container_security, merged, pod_security
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.part import Part
@@ -72,7 +72,8 @@ def inference_service(
         predictor["serviceAccountName"] = o.service_account
     scheduling.place(predictor, part.need, name)
     namespace = metadata.get("namespace")
-    scale(predictor, annotations, part.need, part.headroom, name, namespace, o, knative=is_knative(mine))
+    scaling = Scaling(part.need, part.headroom, name, namespace, o, annotations, knative=is_knative(mine))
+    scaling.scale(predictor)
     return mine
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from lepton_plugins.needs import REQUEST_SECONDS
 from lepton_plugins.records.quantity import Bytes, Cores
 from lepton_plugins.records.record import Record
 
@@ -61,6 +62,9 @@ class KserveOptions(Record):
     """What it looks at: cpu or memory (hpa, keda), rps (keda, Knative), concurrency (Knative)."""
     scale_target: int | None = Field(default=None, ge=1)
     """How much of that a replica is to have (default: from the measured throughput and the head-room)."""
+    request_seconds: float = Field(default=REQUEST_SECONDS, ge=0)
+    """What a request of a version's service takes beside the model, whose throughput was measured alone; with it
+    the requests a second of --scale-target are found."""
     prometheus: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
     """The address that KEDA asks for requests a second, such as http://prometheus.monitoring:9090."""
     gpu_key: str | None = Field(default=None, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")

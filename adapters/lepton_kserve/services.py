@@ -49,7 +49,7 @@ def render(opened: DeploymentDirectory, to: Path, o: KserveOptions) -> None:
         folder = Path(temporary) / "router"
         folder.mkdir()
         write_router(opened, tuple(services.values()), folder, point)
-        needs = {name: need_of_one(plan, item.arm) for name, item in services.items()}
+        needs = {name: need_of_one(plan, item.arm, o.request_seconds) for name, item in services.items()}
         apart = frozenset(item.arm.artifact_digest for item in services.values())
         local = [arm for arm in plan.arms if arm.artifact_digest not in apart]
         fallback = fallback_of(plan)

@@ -38,6 +38,9 @@ def test_a_tiny_version_is_bounded_by_the_data_plane(plan: DeploymentPlan) -> No
     need = need_of_one(plan, plan.arms[0].model_copy(update={"resources": quick}))
     assert need.requests is not None
     assert need.requests < 2000
+    slower = need_of_one(plan, plan.arms[0].model_copy(update={"resources": quick}), request_seconds=0.002)
+    assert slower.requests is not None
+    assert slower.requests < 500
 
 
 def test_one_process_with_all_and_a_router_with_none(plan: DeploymentPlan) -> None:

@@ -17,9 +17,12 @@ from typing import Any
 import jsonschema
 
 TOKEN = "token-of-the-test"
-GROUPS = {"inferenceservices": "serving.kserve.io", "configmaps": "", "deployments": "apps"}
+CLAIMS = "resourceclaimtemplates"
+GROUPS = {"inferenceservices": "serving.kserve.io", "configmaps": "", "deployments": "apps", CLAIMS: "resource.k8s.io"}
 KINDS = {"inferenceservices": "InferenceService", "configmaps": "ConfigMap", "deployments": "Deployment"}
+KINDS |= {CLAIMS: "ResourceClaimTemplate"}
 VERSIONS = {"inferenceservices": "serving.kserve.io/v1beta1", "configmaps": "v1", "deployments": "apps/v1"}
+VERSIONS |= {CLAIMS: "resource.k8s.io/v1"}
 #: The first resourceVersion; what was before is forgotten.
 FIRST = 100
 NOW = "2026-01-01T00:00:00Z"

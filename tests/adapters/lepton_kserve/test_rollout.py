@@ -13,6 +13,7 @@ import pytest
 from lepton_kserve.deployer import KserveDeployer
 from lepton_kserve.rollout import unfinished, workload_name
 from lepton_plugins.errors import DeploymentNotFound, FieldsDropped, NotGoneInTime, NotReadyInTime
+from lepton_plugins.records.resources import ResourceSpec
 from lepton_plugins.testing import write_deployment
 
 OPTIONS = {"image": "registry.example/line:1", "models": "s3://bucket/models", "timeout": "30"}
@@ -79,6 +80,55 @@ def test_a_router_before_services_is_one_deployment(deployer: Any, api_server: A
     deployer.update("line", lambda: embedded, OPTIONS)
     assert [key[2] for key in api_server.objects if key[0] == "inferenceservices"] == ["line"]
     deployer.update("line", lambda: tmp_path / "apart", OPTIONS)
+    deployer.delete("line", {})
+    wait_for(lambda: not api_server.objects)
+
+
+def claiming(folder: Path, gigabytes: int) -> Path:
+    """A deployment directory whose second version holds so much GPU memory on a device of its own."""
+    plan = write_deployment(folder)
+    pool = {"nodes": 1, "cpu": 16, "memory": "64Gi", "gpu": 1, "gpu_memory": "40Gi"}
+    arms = tuple(
+        arm.model_copy(
+            update={
+                "resources": arm.resources.model_copy(
+                    update={"replicas": 1, "pools": {"gpu": 1}, "gpu": 1.0, "gpu_memory": gigabytes * 2**30}
+                )
+            }
+        )
+        if arm.version == "2"
+        else arm
+        for arm in plan.arms
+    )
+    resources = ResourceSpec.model_validate({"load": "9/s", "pools": {"gpu": pool}})
+    spec = plan.spec.model_copy(update={"resources": resources})
+    (folder / "plan.json").write_bytes(plan.model_copy(update={"arms": arms, "spec": spec}).content)
+    return folder
+
+
+def test_templates_of_claims_go_with_the_plan_that_needed_them(
+    deployer: Any, api_server: Any, deployment: Path, tmp_path: Path
+) -> None:
+    def templates() -> list[str]:
+        return [key[2] for key in sorted(api_server.objects) if key[0] == "resourceclaimtemplates"]
+
+    claimed = {**OPTIONS, "device_class": "gpu.nvidia.com"}
+    small, large = claiming(tmp_path / "small", 8), claiming(tmp_path / "large", 16)
+    deployer.create("line", lambda: small, claimed)
+    (first,) = templates()
+    deployer.update("line", lambda: large, claimed)
+    (second,) = templates()
+    assert first != second
+    predictor = api_server.objects[SERVICE]["spec"]["predictor"]
+    assert [item["resourceClaimTemplateName"] for item in predictor["resourceClaims"]] == [second]
+    deployer.update("line", lambda: deployment, OPTIONS)
+    assert templates() == [], "a plan without devices leaves none behind"
+    deployer.update("line", lambda: small, claimed)
+    assert templates() == [first]
+    # Who may not see templates brings none and leaves them; the service's own deletion takes them.
+    api_server.unseen.add("resourceclaimtemplates")
+    deployer.update("line", lambda: deployment, OPTIONS)
+    assert templates() == [first]
     deployer.delete("line", {})
     wait_for(lambda: not api_server.objects)
 

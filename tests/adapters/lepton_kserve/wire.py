@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 SERVED = ("apis/serving.kserve.io/v1beta1/inferenceservices", "api/v1/configmaps", "apis/apps/v1/deployments")
+SERVED += ("apis/resource.k8s.io/v1/resourceclaimtemplates",)
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 
