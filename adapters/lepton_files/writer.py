@@ -18,8 +18,8 @@ from lepton_plugins.routing.store import DecisionBlock
 
 logger = logging.getLogger("lepton_files")
 
-#: So long lines are made in one go, then nothing is done for a while, in seconds: who holds the interpreter's lock keeps
-#: requests waiting for it, and one who only offers it (`sleep(0)`) has it back before they have woken.
+#: So long lines are made in one go, then nothing is done for a while, in seconds: who holds the interpreter's lock
+#: keeps requests waiting for it, and one who only offers it (`sleep(0)`) has it back before they have woken.
 _TURN, _PAUSE = 0.0001, 0.0002
 
 
@@ -57,6 +57,8 @@ class LineFile:
             self._stream.flush()
         except OSError:
             self.abandon()
+            if not self._written:  # Else a disk that stays full gets an empty file with each request.
+                self._path.unlink(missing_ok=True)
             raise
         self._written += len(lines)
 

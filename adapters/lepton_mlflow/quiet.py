@@ -60,6 +60,8 @@ def _enter() -> None:
         for name in ("mlflow", "alembic"):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_FILTER)  # Adding a filter twice is a no-op.
+        # It has no handler of its own, and a line for each retry of each look.
+        logging.getLogger("urllib3.connectionpool").addFilter(_FILTER)
 
 
 def _leave() -> None:

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ from lepton_plugins import __version__
 from lepton_plugins.cli import deploying, evaluating, planning, registering, replaying, routing, setting_up
 from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import LeptonError
+
+#: What a path may be wrong by, or a disk.
+_OF_THE_PLACE = (EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS)
 
 #: The root of what typer raises for wrong usage; it exports no name for it.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
@@ -121,10 +125,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except LeptonError as error:
         return _failed(error, str(error), error.exit_code)
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_PLACE:
+            return _fault(error)
+        why = (
+            f"{error.filename}: {error.strerror}. Name a place that exists, has room, and that you may read and write."
+        )
+        return _failed(error, why, 2)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        hint = "" if terminal.debug else " This is a fault in Lepton or in a plugin; --debug shows where."
-        return _failed(error, text + hint, 2)
+        return _fault(error)
+
+
+def _fault(error: Exception) -> int:
+    text = f"{type(error).__name__}: {error}"
+    hint = "" if terminal.debug else " This is a fault in Lepton or in a plugin; --debug shows where."
+    return _failed(error, text + hint, 2)
 
 
 def _failed(error: Exception, text: str, code: int) -> int:

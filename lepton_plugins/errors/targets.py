@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from lepton_plugins.errors.base import LeptonError, _shown, nearest
@@ -31,7 +32,7 @@ class PlaceUnwritable(LeptonError):
     def __init__(self, to: object, error: OSError) -> None:
         # What copies a tree gives a list of (from, to, reason).
         listed = error.args[0] if error.args and isinstance(error.args[0], list) else ()
-        reason = error.strerror or (listed[0][-1] if listed else str(error))
+        reason = error.strerror or re.sub(r"^\[Errno \d+\] |: '.*$", "", str(listed[0][-1] if listed else error))
         super().__init__(f"--to {to}: can't be written: {reason}. Name a directory with room that you may write.")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lepton_files.jsonl import JsonLinesDecisionLog, read, read_blocks, read_feedback
+from lepton_files.writer import LineFile
 from lepton_plugins.errors import InvalidInput, PathMissing
 from lepton_plugins.plugins import plugins
 from lepton_plugins.records.decision import Decision, Feedback
@@ -192,6 +193,25 @@ def test_a_full_disk_stops_nothing(tmp_path, caplog):
     log.append(block("three"))
     log.close()
     assert [item.request for item in read_blocks(tmp_path)] == ["one", "three"]
+
+
+def test_a_disk_that_stays_full_gets_no_file_for_each_request(tmp_path, monkeypatch):
+    file = LineFile(tmp_path, "decisions", 1000)
+    real = Path.open
+
+    def full(path, mode):
+        real(path, mode).close()
+        return real(Path("/dev/full"), "wb")
+
+    monkeypatch.setattr(Path, "open", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            file.write(b"a line\n")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    file.write(b"a line\n")
+    file.close()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"a line\n"]
 
 
 def test_torn_and_foreign_lines_are_left_out(tmp_path):

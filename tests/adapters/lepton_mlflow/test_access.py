@@ -122,7 +122,7 @@ def test_a_wrong_password_is_said(guarded, monkeypatch):
     assert "not authenticated" in MlflowRegistry(uri).status().detail
 
 
-def test_a_server_that_is_not_there_is_said_within_seconds(capfd):
+def test_a_server_that_is_not_there_is_said_within_seconds(capfd, caplog):
     start = time.monotonic()
     with pytest.raises(RegistryUnreachable, match="Connection refused"):
         MlflowRegistry("http://127.0.0.1:9").list_models()
@@ -130,6 +130,7 @@ def test_a_server_that_is_not_there_is_said_within_seconds(capfd):
     assert not status.reachable
     assert time.monotonic() - start < 8
     assert "Traceback" not in capfd.readouterr().err
+    assert not [record for record in caplog.records if "Retrying" in record.getMessage()], "no line for each retry"
 
 
 @pytest.mark.long

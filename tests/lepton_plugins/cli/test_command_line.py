@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,19 @@ def test_a_fault_of_ours_is_one_line_too(lepton: Callable[..., Any], monkeypatch
     ran = lepton("schema", "plan")
     assert ran.code == 2
     assert ran.err.startswith("error: ZeroDivisionError: by accident")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_no_fault_of_ours(
+    lepton: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(ENOSPC, "No space left on device", "/data/answers.csv")
+
+    monkeypatch.setattr("lepton_plugins.schemas.json_schema", fail)
+    ran = lepton("schema", "plan")
+    assert ran.code == 2
+    assert ran.err.startswith("error: /data/answers.csv: No space left on device. Name a place that exists, has room")
     assert ran.err.count("\n") == 1
 
 
