@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -61,6 +61,9 @@ class LinearBandit(Bandit):
     `λI` and the evidence at the start stay outside of the sums.
     """
 
+    #: What an arm without any evidence is expected to earn, on the scale of [0, 1].
+    expected: ClassVar[float] = 0.0
+
     def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
         content = document.document
         self._encoder = Encoder(content["encoding"])
@@ -73,6 +76,7 @@ class LinearBandit(Bandit):
         order = [content["live"].index(self.arms[arm]) for arm in self._live] if content["live"] else [0]
         self._first = params.ridge * np.eye(self._size) + params.prior * start[: self._size]
         self._first_rewards = params.prior * start[self._size :][order]
+        self._first_rewards[:, -1] += params.ridge * self.expected
         explained = np.linalg.solve(self._first, self._first_rewards.T).T
         self._first_squares = float((explained * self._first_rewards).sum())
         self._room = np.empty((self._size, self._size))

@@ -23,19 +23,21 @@ class LinTsParams(LinearParams):
 
     spread: Annotated[
         float, Field(gt=0, le=100, description="Factor of the posterior's standard deviation: more tries more.")
-    ] = 0.5
+    ] = 0.4
 
 
 class LinTs(LinearBandit):
     """Thompson sampling (Agrawal, Goyal 2013) without drawing: the vector is P(best) in closed form (`best_of`).
 
-    Optimistic: what is drawn for an arm counts only above its mean (May, Korda, Lee, Leslie 2012); and with half the
-    posterior's standard deviation, which lost least for Chapelle and Li (2011) too: both for less regret.
+    Optimistic: what is drawn for an arm counts only above its mean (May, Korda, Lee, Leslie 2012); an arm without
+    evidence is expected to earn the middle of the rewards' range; and less than the posterior's standard deviation
+    (half of it lost least for Chapelle and Li 2011): all for less regret.
     Arms are known as N(xᵀθ, σ² xᵀA⁻¹x), σ² estimated from the rewards of all arms (`LinearBandit._noise`):
     Student's t with 3 + rewards degrees of freedom, taken as the normal distribution of its variance.
     """
 
     Params: ClassVar[type[BaseModel]] = LinTsParams
+    expected: ClassVar[float] = 0.5
 
     def __init__(self, document: PolicyDocument, files: Mapping[str, bytes], arms: Sequence[str], default: int) -> None:
         super().__init__(document, files, arms, default)

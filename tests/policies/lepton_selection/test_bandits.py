@@ -251,6 +251,18 @@ def test_the_evidence_is_where_it_starts_and_rewards_take_over() -> None:
     assert int(np.argmax(policy.choose_one({}, 0).vector)) == other
 
 
+def test_lints_expects_the_middle_of_an_arm_that_it_knows_nothing_of() -> None:
+    policy = made(LinTs, {"features": ["distance"], "reward": [-1, 3]})
+    context = {"distance": 2000.0}
+    assert [candidate.score for candidate in policy.explain(context)] == pytest.approx([1.0] * 3)
+    for _ in range(50):
+        policy.learn(0, policy.contribution(context, policy.reward(-1), 0.3), 1.0)
+    shown = policy.explain(context)
+    assert shown[0].score == pytest.approx(-1, abs=0.1)
+    assert [candidate.score for candidate in shown[1:]] == pytest.approx([1.0] * 2)
+    assert policy.choose_one(context, 0).vector[0] < 0.01
+
+
 def test_a_linear_start_predicts_the_evidence() -> None:
     checked = LinUcb.Params.model_validate({"features": ["carrier"], "prior": 1e6, "ridge": 1e-6})
     paired = paired_predictions({"carrier": CARRIERS}, ("1", "2", "3"), 3000)
