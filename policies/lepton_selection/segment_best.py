@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel
 
-from lepton_plugins.errors import EvidenceColumnMissing, PolicyUnfit
 from lepton_plugins.records.plan import PolicyDocument
-from lepton_plugins.records.record import Record
 from lepton_plugins.routing.policy import (
     Batch,
     Candidate,
@@ -24,9 +21,11 @@ from lepton_plugins.routing.policy import (
     SelectionPolicy,
 )
 from lepton_selection.bins import Bins
+from lepton_selection.segment_cells import cells_of
+from lepton_selection.segment_params import SegmentBestParams
 from lepton_selection.segments import Segments, canonical
 from lepton_selection.shrinkage import Differences, shrink
-from lepton_selection.slot_table import SHIFT, SlotTable, assign
+from lepton_selection.slot_table import SHIFT, SlotTable
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
@@ -36,54 +35,6 @@ MISSING = "(missing)"
 
 #: A cell's answer; its slots, where it has several answers; those answers.
 _Cell: TypeAlias = "tuple[RowChoice, bytes | array[int] | None, Sequence[RowChoice]]"
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _binned(text: str) -> tuple[str, int | None]:
-    """`distance:4` is the column and its number of bins."""
-    match = re.fullmatch(r"(.+):([0-9]+)", text)
-    return (match[1], int(match[2])) if match else (text, None)
-
-
-class SegmentBestParams(Record):
-    """Parameters of `segment_best`."""
-
-    by: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_listed),
-        Field(
-            min_length=1,
-            max_length=4,
-            description="Context columns whose values make the segments, crossed; `distance:4`: four quantile bins.",
-        ),
-    ]
-    min_gain: Annotated[
-        float,
-        Field(ge=0, allow_inf_nan=False, description="Least shrunken difference, in the metric's unit, worth leaving."),
-    ] = 0.0
-    shrinkage: Annotated[bool, Field(description="Borrow strength between segments (empirical Bayes).")] = True
-    level: Annotated[
-        float, Field(gt=0.5, lt=1, description="Of the simultaneous two-sided intervals of all arms and segments.")
-    ] = 0.95
-
-    @field_validator("by")
-    @classmethod
-    def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
-        names = [_binned(text)[0] for text in by]
-        if len(set(names)) != len(names):
-            raise ValueError(f"found {list(by)}, expected each column once")
-        for text in by:
-            count = _binned(text)[1]
-            if count is not None and not 2 <= count <= 100:
-                raise ValueError(f"found {text!r}, expected 2 to 100 bins")
-        return by
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(_binned(text)[0] for text in self.by)
 
 
 class SegmentBest(SelectionPolicy):
@@ -133,7 +84,7 @@ class SegmentBest(SelectionPolicy):
     @classmethod
     def propose(cls, params: BaseModel, paired: PairedPredictions) -> Proposal | None:
         assert isinstance(params, SegmentBestParams)
-        segments = Segments.found_in(params.columns, paired.columns, _bins(params, paired))
+        segments = Segments.found_in(params.columns, paired.columns, params.bins(paired))
         codes = segments.find(paired.columns, paired.rows)
         known = codes < segments.unknown
         default = paired.default
@@ -204,31 +155,7 @@ class SegmentBest(SelectionPolicy):
         before = {}
         if previous is not None and tuple(previous.document["by"]) == params.columns:
             before = {tuple(cell["value"]): cell["slots"] for cell in previous.document["cells"]}
-        cells = []
-        for cell, value in enumerate(segments.values):
-            wanted = {
-                version: share
-                for version, share in zip(paired.versions, shares[cell].tolist(), strict=True)
-                if version in arms
-            }
-            candidates = {
-                version: [
-                    _figure((proposal.utility[cell, i] - proposal.utility[cell, paired.default]) / paired.unit),
-                    _figure(proposal.detail["low"][cell, i] / paired.unit),
-                ]
-                for i, version in enumerate(paired.versions)
-                if i != paired.default and version in arms
-            }
-            able = [paired.versions[int(i)] for i in np.flatnonzero(proposal.allowed[cell]) if i != paired.default]
-            cells.append(
-                {
-                    "value": list(value),
-                    "rows": int(proposal.detail["rows"][cell]),
-                    "slots": assign(wanted, before.get(value)),
-                    "candidates": candidates,
-                    "reason": _reason(segments.names[cell], wanted, paired.versions[paired.default], able),
-                }
-            )
+        cells = cells_of(proposal, shares, paired, arms, before)
         document: dict[str, Any] = {"by": list(params.columns), "metric": paired.metric, "cells": cells}
         if segments.bins:
             document["bins"] = {name: bins.edges for name, bins in segments.bins.items()}
@@ -295,32 +222,3 @@ def _means(
     sums = [np.bincount(codes[known], weights=column[known], minlength=count) for column in values.T]
     means = np.stack(sums, axis=1) / rows[:, None]
     return means if known.all() else np.vstack([means, values[~known].mean(axis=0)])
-
-
-def _bins(params: SegmentBestParams, paired: PairedPredictions) -> dict[str, Bins]:
-    found = {}
-    for text in params.by:
-        name, count = _binned(text)
-        if count is None:
-            continue
-        if name not in paired.columns:
-            raise EvidenceColumnMissing(name, "segment", paired.columns)
-        bins = Bins.found_in(paired.columns[name], count)
-        if bins is None:
-            raise PolicyUnfit("segment_best", f"by: {text}, a column without numbers", f"by: {name}")
-        found[name] = bins
-    return found
-
-
-def _figure(value: float) -> float:
-    """Six significant digits: enough to read, and the same on machines whose sums round differently."""
-    return float(f"{value:.6g}")
-
-
-def _reason(segment: str, shares: Mapping[str, float], default: str, able: Sequence[str]) -> str:
-    answering = [version for version, share in shares.items() if share > 0]
-    if answering != [default]:
-        return f"best in {segment}" if len(answering) == 1 else f"best in {segment} within the budget"
-    if able:
-        return f"default: {', '.join(able)} better in {segment}, but not worth it or not within the budget"
-    return f"default: nothing proved better in {segment}"

@@ -8,7 +8,8 @@ import pytest
 from lepton_plugins.evaluation.paired import PairedPredictions
 from lepton_plugins.planning.gain import answered, compiled, cross_fitted_gain, row_weights
 from lepton_plugins.records.report import Dataset
-from lepton_selection.segment_best import SegmentBest, SegmentBestParams
+from lepton_selection.segment_best import SegmentBest
+from lepton_selection.segment_params import SegmentBestParams
 
 PARAMS = SegmentBestParams(by=("segment",))
 

@@ -13,7 +13,8 @@ from lepton_plugins.routing.policy import column_of
 from lepton_plugins.testing.evidence import column_from
 from lepton_plugins.testing.policy import PolicyContract
 from lepton_selection.bins import Bins
-from lepton_selection.segment_best import SegmentBest, SegmentBestParams
+from lepton_selection.segment_best import SegmentBest
+from lepton_selection.segment_params import SegmentBestParams
 
 
 class TestContract(PolicyContract):

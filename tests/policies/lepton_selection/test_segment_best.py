@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.routing.policy import Batch
-from lepton_selection.segment_best import MISSING, SegmentBest, SegmentBestParams
+from lepton_selection.segment_best import MISSING, SegmentBest
+from lepton_selection.segment_params import SegmentBestParams
 from lepton_selection.shrinkage import shrink
 
 BY_SEGMENT = SegmentBestParams(by=("segment",))
