@@ -35,7 +35,8 @@ class Degrade(SpecRecord):
     to: VersionNumber | None = None
     """The arm that answers then; default: the one whose rows cost least by the reports."""
     concurrency: dict[VersionNumber, Annotated[int, Field(ge=1)]] = {}
-    """Calls that an arm may have at once; the next goes to the cheaper arm."""
+    """Calls that an arm may have at once; the next goes to the cheaper arm. Workers of one server share them alike,
+    each has at least one."""
     enter: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Rows move when their answers are expected later than this part of the p99."""
     leave: Annotated[float, Field(gt=0, le=1)] = 0.5

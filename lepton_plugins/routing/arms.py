@@ -18,6 +18,7 @@ class Arms:
     """`running` are the arms in the plan's order, `loads` what they have to do, where the plan degrades.
 
     `models` are the loaded ones by version; `context` are columns that the router takes for itself.
+    So many `processes` share the machine's cores.
     """
 
     def __init__(
@@ -27,11 +28,12 @@ class Arms:
         classes: Sequence[str],
         context: frozenset[str],
         make_shelf: MakeShelf | None,
+        processes: int = 1,
     ) -> None:
         self._plan, self._classes, self._context = plan, classes, context
         degrade = plan.around.degrade
         self._loads = {
-            arm.version: ArmLoad(parallel_calls(models.get(arm.version)), degrade.hold)
+            arm.version: ArmLoad(parallel_calls(models.get(arm.version), processes), degrade.hold)
             for arm in plan.arms
             if degrade is not None
         }

@@ -31,6 +31,7 @@ class Degrader:
 
     `loads` are the arms', in their order. `objective` is the plan's p99 in seconds, `clock` that of every `since`.
     Of the `threads` that calls run in, where they are counted, a quarter stays for the cheaper arm.
+    So many `processes` share the limits of calls: each has its part, at least one.
     Calls of `MOST` rows or more aren't answered together with others: for them only limits of calls count.
     """
 
@@ -44,6 +45,7 @@ class Degrader:
         counters: Counters,
         threads: int | None = None,
         clock: Callable[[], float] = perf_counter,
+        processes: int = 1,
     ) -> None:
         assert spec.to is not None  # A plan says which.
         self._answerer = answerer
@@ -52,7 +54,7 @@ class Degrader:
         """The cheaper arm."""
         self._cheap = loads[self.to]
         self._gates = [
-            Gate(load, spec, objective, spec.concurrency.get(version), self._cheap)
+            Gate(load, spec, objective, _part(spec.concurrency.get(version), processes), self._cheap)
             for version, load in zip(versions, loads, strict=True)
         ]
         self._loads = tuple(loads)
@@ -182,6 +184,11 @@ class Degrader:
                 placed = arms.copy() if placed is arms else placed
                 placed[row if row >= 0 else arms == arm] = self.to
         return placed, calls
+
+
+def _part(most: int | None, processes: int) -> int | None:
+    """One process's part of a limit that all keep together."""
+    return None if most is None else max(most // processes, 1)
 
 
 class _Leaving:

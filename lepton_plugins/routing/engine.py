@@ -55,6 +55,7 @@ class Engine:
         log: DecisionLog | None = None,
         log_context: bool = True,
         state: StateStore | None = None,
+        processes: int = 1,
         call_threads: int | None = None,
     ) -> None:
         self.plan: DeploymentPlan = plan
@@ -71,7 +72,7 @@ class Engine:
         own = {*self._decider.logged, *([self._decider.sticky] if self._decider.sticky else [])} - taken
         self._checker = InputChecker(plan.signature, optional=tuple(own))
         around, counters = plan.around, self.counters
-        arms = Arms(plan, models, self.classes, frozenset(own), shelf)
+        arms = Arms(plan, models, self.classes, frozenset(own), shelf, processes)
         self.shelf = arms.shelf
         self._arms = arms.running
         #: Whether an arm may answer in parts.
@@ -85,7 +86,14 @@ class Engine:
         if around.degrade is not None:
             objective = plan.spec.resources.slo.p99
             self._degrader = Degrader(
-                self._answerer, self._versions, arms.loads, around.degrade, objective, counters, call_threads
+                self._answerer,
+                self._versions,
+                arms.loads,
+                around.degrade,
+                objective,
+                counters,
+                call_threads,
+                processes=processes,
             )
         #: Who answers what isn't forced.
         self._front: Front = self._degrader or self._answerer

@@ -147,9 +147,10 @@ def connections_of(model: LoadedModel) -> int | None:
     return connections
 
 
-def parallel_calls(model: LoadedModel | None) -> int:
-    """How many calls of a model (None: one that isn't loaded yet) run side by side."""
-    return (connections_of(model) if model is not None else None) or os.cpu_count() or 1
+def parallel_calls(model: LoadedModel | None, processes: int = 1) -> int:
+    """How many calls of a model (None: one that isn't loaded yet) run side by side in one of so many processes."""
+    elsewhere = connections_of(model) if model is not None else None
+    return elsewhere or max((os.cpu_count() or 1) // processes, 1)
 
 
 def streams(model: LoadedModel) -> bool:

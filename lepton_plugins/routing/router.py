@@ -50,6 +50,7 @@ class Router(Engine):
         log_context: bool = True,
         state: StateStore | None = None,
         threads: int | None = None,
+        processes: int = 1,
         call_threads: int | None = None,
     ) -> None:
         super().__init__(
@@ -60,6 +61,7 @@ class Router(Engine):
             log=log,
             log_context=log_context,
             state=state,
+            processes=processes,
             call_threads=call_threads,
         )
         self._digest = self.plan.digest
@@ -88,11 +90,12 @@ class Router(Engine):
         `log` gets every decision, without its context where `log_context` is false. `state` keeps what a policy
         learns, by default this process: it goes on where another router of the same versions left off.
         `threads` is for one operator of one model; by default the whole cores that the plan gives a replica of the
-        arm (`resources.cpu`), over the `processes` like this one on this machine, else 1. `models` keeps loaded
-        models, by default the process's own: a router that follows another one loads only the versions that differ.
-        With `memory`, by default the plan's `resources.model_memory`, versions other than the default and the
-        fallback are loaded when they are asked for, as many as have so many bytes of files; the longest unused go.
-        Their digests are checked then. `call_threads` is in how many threads a server calls this router.
+        arm (`resources.cpu`), over the `processes` like this one on this machine, else 1; these share the machine's
+        cores and the limits of calls of `around.degrade`, too. `models` keeps loaded models, by default the process's
+        own: a router that follows another one loads only the versions that differ. With `memory`, by default the
+        plan's `resources.model_memory`, versions other than the default and the fallback are loaded when they are
+        asked for, as many as have so many bytes of files; the longest unused go. Their digests are checked then.
+        `call_threads` is in how many threads a server calls this router.
         DirectoryInvalid, DigestMismatch, TrustRequired, PackageMissing, ModelFailed.
         """
         opened = DeploymentDirectory.open(directory)
@@ -116,6 +119,7 @@ class Router(Engine):
                 log_context=log_context,
                 state=state,
                 threads=threads,
+                processes=processes,
                 call_threads=call_threads,
             )
         except BaseException:

@@ -21,8 +21,8 @@ INPUTS = [
 BODY = json.dumps({"inputs": INPUTS}).encode()
 
 
-@pytest.fixture(scope="module")
-def slow_server(tmp_path_factory, make_deployment, start_server):
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two workers"])
+def slow_server(request, tmp_path_factory, make_deployment, start_server):
     """Version 2, which carrier UA is for, takes some 10 ms a row; version 1 next to nothing."""
     folder = tmp_path_factory.mktemp("degrade")
     made = make_deployment(
@@ -33,7 +33,7 @@ def slow_server(tmp_path_factory, make_deployment, start_server):
         slo=SLO,
         around={"degrade": {"to": "1", "hold": "200ms"}, "breaker": None},
     )
-    with start_server(made.path, folder, decisions=str(folder / "decisions")) as server:
+    with start_server(made.path, folder, workers=request.param, decisions=str(folder / "decisions")) as server:
         yield server
 
 
@@ -96,6 +96,24 @@ def test_the_explanation_says_when(slow_server):
     shown = httpx.post(f"{slow_server.url}/lepton/explain", json={"context": {"carrier": "UA"}}, timeout=20).json()
     steps = {step["name"]: step["outcome"] for step in shown["stack"]}
     assert steps["degrade"].startswith("version 1 answers where version 2 can't within 800 ms; ")
+
+
+def test_workers_share_a_versions_calls(tmp_path, make_deployment, start_server):
+    made = make_deployment(
+        tmp_path / "flights",
+        layout="tensors",
+        versions=2,
+        work={"2": 300_000},
+        around={"degrade": {"to": "1", "concurrency": {"2": 4}}, "breaker": None},
+    )
+    with start_server(made.path, tmp_path, workers=2) as server:
+        counts = []
+        for _ in range(3):  # The first ones tell that such calls belong into threads.
+            found = asyncio.run(answers(server.url, 1e6, 24e-6))
+            counts.append(sum(version == "2" for version, _ in found))
+        assert 1 <= max(counts[1:]) <= 4
+        degraded = 'lepton_fallback_rows_total{cause="degraded",model="flights",version="1"}'
+        assert metric(server.url, degraded) >= 2 * 20
 
 
 def test_how_long_what_is_read_may_have_waited():
