@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from lepton_plugins.errors import (
-    BodyTooLarge,
-    MediaTypeUnsupported,
-    MethodNotAllowed,
     NotReady,
     Overloaded,
     PackageMissing,
     RequestInvalid,
-    RouteNotFound,
 )
 from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.learning_state import open_state
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.backlog import Backlog
+from lepton_plugins.serving.body import check_head, read_body
 from lepton_plugins.serving.call import Answer, Call
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
 from lepton_plugins.serving.metrics import Metrics
+from lepton_plugins.serving.paths import Paths
 from lepton_plugins.serving.pointer import Hold, deployment_of
 from lepton_plugins.serving.reload import PointerWatch
-from lepton_plugins.serving.routes import ROUTES, Route
+from lepton_plugins.serving.routes import Route
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
@@ -53,12 +49,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lepton_plugins.serving")
 
-_ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
-
 #: How long calls over gRPC may take to end when the server stops, in seconds.
 _DRAIN_GRPC = 30.0
-
-Match = tuple[Route, dict[str, str]]
 
 
 class ServingApp(Starlette):
@@ -81,9 +73,8 @@ class ServingApp(Starlette):
         self._access = Access(settings)
         self._lanes = Lanes(settings.call_threads, settings.limits.queued)
         self._streams = Streams(settings.call_threads, settings.limits.part_time)
-        self._exact: dict[tuple[str, str], Match] = {}
-        self.direct_urls: dict[bytes, Match] = {}
-        """Predictions that anyone may ask for, by the path as it comes: what needs no decoding."""
+        self.paths: Paths | None = None
+        """The routes of what is served."""
         self._backlog = Backlog()
         self.turn = Turn(self, self._lanes, self._backlog)
         self._closing: set[asyncio.Task[None]] = set()
@@ -196,20 +187,7 @@ class ServingApp(Starlette):
 
     def _serve(self, served: Served) -> None:
         """From here on requests get this one; nothing is awaited in between, so none sees half of it."""
-        exact: dict[tuple[str, str], Match] = {}
-        for route in ROUTES:
-            if "{version}" not in route.path:
-                params = {"model": served.model} if "{model}" in route.path else {}
-                exact[route.method, route.path.replace("{model}", served.model)] = (route, params)
-        self._exact = exact
-        self.direct_urls = {
-            path.encode(): match
-            for (_, path), match in exact.items()
-            if match[0].predicts
-            and not match[0].streams
-            and match[0].permission is Permission.PUBLIC
-            and quote(path, safe="/:") == path
-        }
+        self.paths = Paths(served.model)
         self.served = served
         self.serving.reload.loaded_at = time.time()
         COLLECTOR.show(self.serving, served)
@@ -228,8 +206,8 @@ class ServingApp(Starlette):
             await send({"type": "websocket.close", "code": 1003})
             return
         start = perf_counter()
-        served = self.served
-        if served is None:
+        served, paths = self.served, self.paths
+        if served is None or paths is None:
             await _send(send, error_answer(NotReady()))
             return
         counts = self.serving.metrics
@@ -237,7 +215,7 @@ class ServingApp(Starlette):
         served.active += 1
         try:
             try:
-                route, params = self._match(served, scope)
+                route, params = paths.match(scope)
                 if route.predicts:
                     counts.in_flight += 1
                 answer = await self._run(served, route, params, dict(scope["headers"]), receive, send)
@@ -268,7 +246,10 @@ class ServingApp(Starlette):
             self._access.check(Permission.FORCE, headers, served.plan.around.guard)
         if route.predicts:
             self._check_load()
-        body = await self._body(route, headers, receive) if route.method == "POST" else b""
+        body = b""
+        if route.method == "POST":
+            check_head(route, headers, self.settings.limits.body)
+            body = await read_body(receive, self.settings.limits.body)
         call = Call(params, headers, body)
         if route.streams:
             asked = route.answer(served, call)
@@ -283,14 +264,18 @@ class ServingApp(Starlette):
         call.since = perf_counter()
         return await self._lanes.aside([kind], route.run, served, call)
 
+    def is_direct(self, url: bytes) -> bool:
+        """Whether a path as it comes is that of a prediction which anyone may ask for."""
+        return self.paths is not None and url in self.paths.direct
+
     def direct_request(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> DirectRequest | None:
-        """What is known from the head of a request for one of `direct_urls`; None where it must go the long way."""
-        match = self.direct_urls.get(url)
+        """What is known from the head of a request for one of the direct paths; None where it must go the long way."""
+        match = self.paths.direct.get(url) if self.paths is not None else None
         if match is None:
             return None
         known = dict(headers)
         try:
-            self._check_body(match[0], known)
+            check_head(match[0], known, self.settings.limits.body)
         except RequestInvalid:
             return None
         return DirectRequest(match[0], match[1], known)
@@ -333,70 +318,6 @@ class ServingApp(Starlette):
     def _check_load(self) -> None:
         if self.serving.metrics.in_flight > self.settings.limits.in_flight:
             raise Overloaded(self.settings.limits.in_flight)
-
-    def _match(self, served: Served, scope: Scope) -> Match:
-        """The route of a path. Decided on the decoded path; what could be decoded twice is refused."""
-        path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        if root and path.startswith(root):
-            path = path[len(root) :]
-        method: str = scope["method"]
-        if method == "HEAD":
-            method = "GET"
-        raw: bytes = scope.get("raw_path") or b""
-        if b"%" in raw and ("%" in path or _ENCODED_SEPARATOR.search(raw)):
-            raise RequestInvalid("The path holds an encoded separator or is encoded twice")
-        found = self._exact.get((method, path))
-        if found is not None:
-            return found
-        allowed = []
-        for route in ROUTES:
-            matched = route.pattern.fullmatch(path)
-            if matched is not None:
-                if route.method == method:
-                    return route, matched.groupdict()
-                allowed.append(route.method)
-        if allowed:
-            raise MethodNotAllowed(method[:20], allowed)
-        raise RouteNotFound(served.model)
-
-    async def _body(self, route: Route, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The request's body, counted while it arrives."""
-        self._check_body(route, headers)
-        limit = self.settings.limits.body
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= limit:
-            return body
-        return await _rest(body, message, receive, limit)
-
-    def _check_body(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
-        """What the headers say of the body: its media type, its encoding, its length."""
-        media = headers.get(b"content-type")
-        if media is not None and media not in route.media:
-            plain = media.partition(b";")[0].strip().lower()
-            if plain not in route.media:
-                raise MediaTypeUnsupported(media.decode("latin-1")[:100], b" or ".join(route.media).decode())
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding.strip().lower() != b"identity":
-            raise MediaTypeUnsupported(encoding.decode("latin-1")[:100], "a body that isn't compressed")
-        limit = self.settings.limits.body
-        length = headers.get(b"content-length")
-        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
-            raise BodyTooLarge(limit)
-
-
-async def _rest(body: bytes, message: Message, receive: Receive, limit: int) -> bytes:
-    """A body that comes in several parts; BodyTooLarge as soon as they are too much."""
-    parts = bytearray(body)
-    while len(parts) <= limit:
-        if message["type"] == "http.disconnect":
-            raise RequestInvalid("The client went away before its body had arrived")
-        if not message.get("more_body", False):
-            return bytes(parts)
-        message = await receive()
-        parts += message.get("body", b"")
-    raise BodyTooLarge(limit)
 
 
 async def _send(send: Send, answer: Answer) -> None:

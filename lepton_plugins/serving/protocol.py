@@ -178,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if (
             self.serving is not None
-            and self.url in self.serving.direct_urls
+            and self.serving.is_direct(self.url)
             and (cycle is None or cycle.response_complete)
             and self._read <= self.header_limit
             and not self.expect_100_continue
