@@ -14,6 +14,7 @@ from typing import Any
 from lepton_files.jsonl import JsonLinesDecisionLog
 from lepton_files.parquet import parquet_module, seal
 from lepton_files.place import Place, expire
+from lepton_files.sealing import seal_apart
 
 logger = logging.getLogger("lepton_files")
 
@@ -59,12 +60,12 @@ class ParquetDecisionLog(JsonLinesDecisionLog):
     def turn(self) -> None:
         """Close lines that are old enough, make Parquet of what is complete, remove what is too old."""
         self._writer.rotate(self._max_age)
-        self._seal()
+        self._seal(seal_apart)
         abandoned = time() - 2 * self._max_age - 60
         for file in sorted(self.directory.glob("decisions-*.jsonl")):
             try:
                 if file.stat().st_mtime < abandoned:
-                    seal(file)
+                    seal_apart(file)
             except OSError:
                 continue  # Another process was faster.
         expire(self.directory, self._keep)
@@ -73,13 +74,13 @@ class ParquetDecisionLog(JsonLinesDecisionLog):
         super().close()
         self._ending.set()
         self._sealing.join()
-        self._seal()
+        self._seal(seal)  # Nobody waits for the interpreter any more.
 
-    def _seal(self) -> None:
+    def _seal(self, sealed: Callable[[Path], object]) -> None:
         while not self._complete.empty():
             file = self._complete.get()
             try:
-                seal(file)
+                sealed(file)
             except Exception:  # The lines stay, and stay readable.
                 logger.exception("%s can't be turned into Parquet", file.name)
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import lepton_files.parquet
+import lepton_files.sealing
 from lepton_files.jsonl import JsonLinesDecisionLog, read_blocks, read_feedback
 from lepton_files.parquet import seal
 from lepton_files.parquet_log import ParquetDecisionLog
@@ -90,6 +91,22 @@ def test_old_lines_become_columns_while_the_log_is_open(tmp_path):
         ("one/1", "model_failed"),
         ("two/1", "model_failed"),
     ]
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/nowhere/python"], ids=["another process", "here without one"])
+def test_columns_are_made_apart_from_who_answers(tmp_path, monkeypatch, python):
+    def here(journal: Path) -> list[Path]:
+        assert python == "/nowhere/python"
+        return seal(journal)
+
+    monkeypatch.setattr(lepton_files.sealing, "seal", here)
+    journal = tmp_path / "decisions-20260101T000000.000000Z-00000000.jsonl"
+    journal.write_bytes(encode_block(block("one")))
+    with monkeypatch.context() as patch:
+        patch.setattr(lepton_files.sealing.sys, "executable", python)
+        lepton_files.sealing.seal_apart(journal)
+    assert not journal.exists()
+    assert [item.request for item in read_blocks(tmp_path)] == ["one"]
 
 
 def test_feedback_is_given_across_restarts_and_beside_other_processes(tmp_path):
