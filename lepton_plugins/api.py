@@ -394,7 +394,13 @@ class ModelRegistry:
 
         return replay(log, plans_of(self.registry))
 
-    def replay(self, log: str | Path, plan: PlanSpec | Mapping[str, Any] | str | Path) -> OffPolicy:
+    def replay(
+        self,
+        log: str | Path,
+        plan: PlanSpec | Mapping[str, Any] | str | Path,
+        *,
+        trust: Literal["pickle"] | None = None,
+    ) -> OffPolicy:
         """What another plan (a plan file, its content, a deployment directory) would have earned on a decision log.
 
         Without estimates where the log doesn't support them; `refusal` says why. NoRewards, ReplayImpossible,
@@ -404,7 +410,7 @@ class ModelRegistry:
 
         if isinstance(plan, str | Path) and Path(plan).is_dir():
             return replay_as(log, *plan_in(Path(plan)))
-        planned = self.plan(plan, save=False)
+        planned = self.plan(plan, trust=trust, save=False)
         return replay_as(log, planned.plan, planned.files)
 
     # --- housekeeping ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +15,7 @@ import pluggy
 from pydantic import ValidationError
 
 from lepton_plugins import hookspecs
-from lepton_plugins.errors import InvalidInput, PluginClash, PluginInvalid, UnknownPlugin
+from lepton_plugins.errors import InvalidInput, PluginClash, PluginInvalid, UnknownPlugin, nearest
 from lepton_plugins.records.event import Event
 from lepton_plugins.records.plugin import (
     AcceleratorOffer,
@@ -186,7 +187,9 @@ class Plugins:
         head, colon, _ = uri.partition(":")
         # `parquet:log` is a path relative to the folder that one is in.
         named = "://" in uri or uri.startswith("databricks") or (colon and head.lower() in schemes)
-        scheme = head.lower() if named else "file"
+        # `parqet:log` is rather a misspelt scheme than a folder of such a name; `./parqet:log` is one.
+        misspelt = bool(colon) and head.isalpha() and len(head) > 1 and not Path(uri).exists()
+        scheme = head.lower() if named or misspelt else "file"
         # `postgresql+psycopg2://` is `postgresql://` with a driver.
         wanted = {scheme, scheme.partition("+")[0]}
         found = [offer for offer in offers.values() if wanted & set(getattr(offer, "schemes", ()))]
@@ -197,6 +200,7 @@ class Plugins:
             raise InvalidInput(
                 f"No {family} plugin handles {uri!r} (scheme {scheme!r}). "
                 f"Schemes: {', '.join(sorted(schemes)) or 'none'}."
+                + (f"{nearest(head, schemes)} A path is written ./{uri}" if misspelt and not named else "")
             )
         return found[0]
 

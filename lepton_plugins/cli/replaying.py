@@ -9,6 +9,7 @@ import typer
 
 from lepton_plugins.cli.opening import deployment_directory, open_registry
 from lepton_plugins.cli.output import Output, OutputOption, show
+from lepton_plugins.cli.planning import TrustOption
 
 if TYPE_CHECKING:
     from lepton_plugins.replay.report import OffPolicy
@@ -28,6 +29,7 @@ def replay(
         str | None,
         typer.Option(metavar="DIR", help="The deployment directory that decided, where its plan is in no registry."),
     ] = None,
+    trust: TrustOption = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Make logged decisions once more, or tell what another plan would have earned.
@@ -47,7 +49,10 @@ def replay(
         if not verification.passed:
             raise typer.Exit(1)
         return
-    estimate = open_registry().replay(log, file) if not file.is_dir() else _of_directory(log, file)
+    if file.is_dir():
+        estimate = _of_directory(log, file)
+    else:
+        estimate = open_registry().replay(log, file, trust="pickle" if trust else None)
     show(estimate, estimate.table, output)
     if estimate.refusal is not None:
         raise typer.Exit(1)

@@ -61,6 +61,13 @@ class SolverSpec(SpecRecord):
     """For genetic and swarm, which draw: the same seed gives the same answer."""
 
 
+def _name_alone(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Solver = Annotated[SolverSpec, BeforeValidator(_name_alone, json_schema_input_type=SolverSpec | str)]
+
+
 class DecisionSpec(SpecRecord):
     """What stands in the decision log beside arms and propensities. Keys always stand there as keyed hashes only."""
 
@@ -128,7 +135,8 @@ class PlanSpec(SpecRecord):
     around: Around = Around()
     decisions: DecisionSpec = DecisionSpec()
     resources: ResourceSpec = ResourceSpec()
-    solver: SolverSpec = SolverSpec()
+    solver: Solver = SolverSpec()
+    """Who allocates: a name with its settings, or the name alone."""
     topology: Literal["embedded", "distributed"] = "embedded"
     """embedded: all versions in one process. distributed: one service a version, one router, in what the targets kserve
     and bentoml render; `lepton serve`, `lepton predict` and the target mlflow answer in one process all the same."""

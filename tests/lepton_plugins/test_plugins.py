@@ -230,6 +230,10 @@ def test_schemes_of_uris() -> None:
     assert found.by_scheme("store", "postgresql+psycopg2://host/db").name == "database"
     with pytest.raises(InvalidInput, match=r"'kafka://topic'.*Schemes: file, postgresql"):
         found.by_scheme("store", "kafka://topic")
+    with pytest.raises(InvalidInput, match=r"scheme 'fiel'.* Did you mean 'file'\? A path is written \./fiel:log"):
+        found.by_scheme("store", "fiel:log")
+    for path in ("./fiel:log", "logs/fiel:log", "2026-11-22T18:00"):
+        assert found.by_scheme("store", path).name == "files"
 
 
 def test_an_unknown_name_tells_the_nearest() -> None:

@@ -55,6 +55,11 @@ def test_every_showing_command_takes_a_form_of_output(name: str) -> None:
     assert "-o" in options
 
 
+@pytest.mark.parametrize("name", ["evaluate", "plan", "diff", "pin", "replay"])
+def test_a_command_that_may_ask_for_trust_takes_it(name: str) -> None:
+    assert "--trust" in {option for item in command().commands[name].params for option in item.opts}
+
+
 def test_help_without_a_command(lepton: Callable[..., Any]) -> None:
     ran = lepton()
     assert ran.code == 0

@@ -66,6 +66,8 @@ def test_the_schema_accepts_what_is_accepted():
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(yaml.safe_load(COMPLETE.replace("{1: 0.7, 2: 1, 3: 0.3}", "{'1': 1}")), schema)
     jsonschema.validate({"model": "m", "policy": "weighted", "versions": [1, "3"], "default": 3}, schema)
+    jsonschema.validate({"model": "m", "solver": "genetic"}, schema)
+    assert parse_spec({"model": "m", "solver": "genetic"}).solver.name == "genetic"
     jsonschema.validate({"model": "m", "versions": {"tag": {"stage": "prod"}}}, schema)
     for wrong in ({"model": "m", "polcy": "weighted"}, {"model": "m", "resources": {"budget": {"memory": "8 gigs"}}}):
         with pytest.raises(jsonschema.ValidationError):
