@@ -275,8 +275,13 @@ def _array(values: object) -> NDArray[Any]:
 
 def _described(values: NDArray[Any]) -> str:
     names = {"O": "objects", "U": "strings", "S": "bytes", "M": "dates"}
-    example = f" such as {values.flat[0]!r}"[:100] if values.size else ""
-    return names.get(values.dtype.kind, values.dtype.name) + example
+    kind = names.get(values.dtype.kind, values.dtype.name)
+    if not values.size:
+        return kind
+    first = values.flat[0]
+    # As its owner writes it: True and 0, not np.True_ and np.int64(0).
+    shown = str(first) if values.dtype.kind in "biufM" else repr(values.flat[:1].tolist()[0])
+    return f"{kind} such as {shown}"[:100]
 
 
 def _expected(field: Field) -> str:

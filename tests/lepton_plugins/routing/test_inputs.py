@@ -79,6 +79,21 @@ def test_what_would_lose_something_is_refused(dtype, given):
     assert caught.value.field == "x"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "given", "told"),
+    [
+        ("bool", np.array([0, 1]), "found int64 such as 0; expected bool"),
+        ("str", np.array([True]), "found bool such as True; expected str"),
+        ("bool", np.array(["a"]), "'a'"),
+    ],
+)
+def test_what_was_found_stands_there_as_its_owner_writes_it(dtype, given, told):
+    with pytest.raises(InputInvalid) as caught:
+        fit_column(Field(name="x", dtype=dtype), given)
+    assert told in str(caught.value)
+    assert "np." not in str(caught.value)
+
+
 def test_a_float_that_a_double_holds_exactly_may_be_a_large_integer():
     assert fit_column(Field(name="x", dtype="float64"), np.array([2**60]))[0] == 2.0**60
 
