@@ -30,7 +30,7 @@ class Limits(Record):
     in_flight: int = Field(default=1024, gt=0)
     """Requests being answered at once; the next is told to come back."""
     queued: int = Field(default=64, gt=0)
-    """Calls that wait for a thread; the next is told to come back."""
+    """Requests that wait for a thread; the next is told to come back."""
 
 
 class ServingSettings(Record):
