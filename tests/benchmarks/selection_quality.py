@@ -46,6 +46,8 @@ from lepton_plugins.evaluation.labels import class_codes
 from lepton_plugins.evaluation.options import EvaluationOptions
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.replay.estimators import on_policy
+from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.policy import Batch
 from lepton_plugins.routing.router import Router
 from lepton_plugins.routing.store import plain
@@ -166,6 +168,14 @@ def priced(spec: dict[str, Any], costs: Mapping[str, float]) -> dict[str, Any]:
     return spec | {"params": params | {"cost": {version: round(1e6 * cost, 3) for version, cost in costs.items()}}}
 
 
+def _fed(model: LoadedModel, columns: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Columns, or the one matrix that the version reads."""
+    names = () if model.signature is None else model.signature.input_names
+    if all(name in columns for name in names):
+        return columns
+    return {names[0]: np.column_stack(list(columns.values()))}
+
+
 def model_times(router: Router, paths: Mapping[str, Path], rows: Any, kind: OutputKind) -> dict[int, dict[str, float]]:
     """Processor seconds a row of each version by batch size, by turns."""
     models = {version: OnnxRuntimeBackend().load(path) for version, path in paths.items()}
@@ -179,10 +189,11 @@ def model_times(router: Router, paths: Mapping[str, Path], rows: Any, kind: Outp
         taken: dict[str, list[float]] = {version: [] for version in models}
         for _ in range(ROUNDS):
             for version, model in models.items():
-                model.predict(batches[0], kind)
+                fed = [_fed(model, batch) for batch in batches]
+                model.predict(fed[0], kind)
                 began, calls = time.process_time(), 0
                 while time.process_time() < began + TURN:
-                    model.predict(batches[calls % len(batches)], kind)
+                    model.predict(fed[calls % len(fed)], kind)
                     calls += 1
                 taken[version].append((time.process_time() - began) / calls / size)
         found[size] = {version: statistics.median(times) for version, times in taken.items()}
@@ -210,8 +221,10 @@ def run(name: str, folder: Path) -> list[dict[str, Any]]:
     evenly = {"kind": "weighted", "params": {"shares": {version: 1 / len(labels) for version in labels}}}
     registry.plan({"model": name, "policy": evenly})
     registry.promote(name, force=True)
-    paths = {report.version: task.versions[report.label] for report in reports}
-    with Router.load(registry.pull(name, folder / "deployment-single")) as router:
+    single = registry.pull(name, folder / "deployment-single")
+    deployed = DeploymentDirectory.open(single)
+    paths = {arm.version: deployed.model_path(arm) for arm in deployed.plan.arms}
+    with Router.load(single) as router:
         outputs = {version: held.answers(router, version)[0] for version in labels}
         singles = {version: held.losses(output, router.classes) for version, output in outputs.items()}
         output_kind: OutputKind = "value" if task.kind == "regression" else "proba"
