@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from lepton_plugins.canonical import canonical_json, digest_bytes
+from lepton_plugins.canonical import canonical_json
 from lepton_plugins.errors import LeptonError
-from lepton_plugins.records.plan import FileDigest, PolicyDocument
-from lepton_plugins.routing.policy import Batch, Choice, Proposal, SelectionPolicy, settled
-from lepton_plugins.testing.contract import Contract, at_once, require
-from lepton_plugins.testing.evidence import column_from, paired_predictions, rows_of
-
-_ROWS = 200
-_LAST = 2**64 - 1
+from lepton_plugins.routing.policy import Batch, Choice, SelectionPolicy, settled
+from lepton_plugins.testing.contract import at_once, require
+from lepton_plugins.testing.evidence import column_from, paired_predictions
+from lepton_plugins.testing.made_policy import LAST_DRAW, ROWS, MadePolicy, draws_of
 
 
-class PolicyContract(Contract):
+class PolicyContract(MadePolicy):
     """What every selection policy keeps. Name the policy, its parameters and the values of its context.
 
     It is compiled from made-up evidence as planning does it, stored, read back and asked.
     """
-
-    #: The class that the PolicyOffer's target names.
-    policy: ClassVar[type[SelectionPolicy]]
-    #: `policy.params` of the plan file.
-    params: ClassVar[Mapping[str, Any]] = {}
-    #: The context columns that the policy reads, each with values that occur in it.
-    columns: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    #: The arms; the first is the default.
-    versions: ClassVar[Sequence[str]] = ("1", "2", "3")
 
     # --- planning --------------------------------------------------------------------------
 
@@ -83,7 +70,7 @@ class PolicyContract(Contract):
 
     def test_propensities_sum_to_one(self) -> None:
         for policy in self._policies():
-            self._check_choice(policy.choose(self._batch()), _ROWS)
+            self._check_choice(policy.choose(self._batch()), ROWS)
 
     def test_an_empty_batch_is_answered(self) -> None:
         for policy in self._policies():
@@ -99,10 +86,10 @@ class PolicyContract(Contract):
 
     def test_arms_of_propensity_zero_are_never_chosen(self) -> None:
         for policy in self._policies():
-            for draw in (0, 1, 2**63, _LAST - 1, _LAST):
+            for draw in (0, 1, 2**63, LAST_DRAW - 1, LAST_DRAW):
                 batch = self._batch()
                 batch.draws[:] = draw
-                self._check_choice(policy.choose(batch), _ROWS)
+                self._check_choice(policy.choose(batch), ROWS)
 
     def test_arms_are_chosen_as_often_as_propensities_say(self) -> None:
         draws = 20_000
@@ -156,7 +143,7 @@ class PolicyContract(Contract):
                 context = {name: column_from([value, *self.columns[name]]) for name in policy.features}
                 rows = min((len(column) for column in context.values()), default=1)
                 context = {name: column[:rows] for name, column in context.items()}
-                self._compare_with_rows(policy, Batch(rows, context, _draws(rows)))
+                self._compare_with_rows(policy, Batch(rows, context, draws_of(rows)))
             chosen = policy.choose_one({}, 0)
             require(0 <= chosen.arm < len(self.versions), "a row without any context got no arm")
 
@@ -164,7 +151,7 @@ class PolicyContract(Contract):
         for policy in self._policies():
             for value in ("never seen before", -1, 10**9, 0.5, True):
                 context = {name: column_from([value]) for name in policy.features}
-                self._compare_with_rows(policy, Batch(1, context, _draws(1)))
+                self._compare_with_rows(policy, Batch(1, context, draws_of(1)))
 
     def test_explain_shows_every_arm(self) -> None:
         for policy in self._policies():
@@ -185,17 +172,17 @@ class PolicyContract(Contract):
     def test_an_answer_of_several_arms_is_its_rows_answers(self) -> None:
         if not self.policy.consults:
             return
-        outputs = [np.asarray(output)[:_ROWS] for output in paired_predictions(self.columns, self.versions).outputs]
+        outputs = [np.asarray(output)[:ROWS] for output in paired_predictions(self.columns, self.versions).outputs]
         for policy in self._policies():
 
             def run(arm: int, rows: NDArray[np.intp] | None) -> NDArray[Any]:
                 return outputs[arm] if rows is None else outputs[arm][rows]
 
-            made = policy.consult(_ROWS, run)
+            made = policy.consult(ROWS, run)
             require(made is not None, "consult() answered nothing although every arm did")
             assert made is not None
-            self._check_choice(settled(made, len(self.versions)), _ROWS)
-            require(len(made.values) == _ROWS, f"consult() gave {len(made.values)} answers for {_ROWS} rows")
+            self._check_choice(settled(made, len(self.versions)), ROWS)
+            require(len(made.values) == ROWS, f"consult() gave {len(made.values)} answers for {ROWS} rows")
             require((made.failed == -1).all(), "consult() tells of failures although every arm answered")
             require(np.array_equal(made.arms, made.served), "without failures another arm served than should have")
             for row in range(20):
@@ -207,52 +194,10 @@ class PolicyContract(Contract):
                     f"in a batch {made.arms[row]} and {made.values[row]}",
                 )
             require(
-                policy.consult(_ROWS, lambda arm, rows: None) is None, "consult() answered although every arm failed"
+                policy.consult(ROWS, lambda arm, rows: None) is None, "consult() answered although every arm failed"
             )
 
-    # --- how it is made --------------------------------------------------------------------
-
-    def compiled(
-        self,
-        *,
-        mixed: bool = False,
-        versions: Sequence[str] | None = None,
-        previous: PolicyDocument | None = None,
-    ) -> tuple[PolicyDocument, dict[str, bytes]]:
-        """The policy as a plan stores it. `mixed`: with the traffic of each segment split between two arms."""
-        arms = list(versions or self.versions)
-        params = self._checked()
-        paired = paired_predictions(self.columns, self.versions)
-        paired = paired.only([list(self.versions).index(arm) for arm in arms])
-        proposal = self.policy.propose(params, paired)
-        shares = None if proposal is None else _shares(proposal, paired.default, mixed)
-        made = self.policy.compile(params, paired, proposal, shares, arms, previous)
-        files = {path: bytes(content) for path, content in sorted(made.files.items())}
-        document = PolicyDocument(
-            kind="contract",
-            params=params.model_dump(mode="json"),
-            features=tuple(made.features),
-            document=dict(made.document),
-            files=tuple(FileDigest(path=path, digest=digest_bytes(content)) for path, content in files.items()),
-        )
-        # Read back as a router reads it: what isn't plain JSON shows here.
-        return PolicyDocument.model_validate_json(canonical_json(document)), files
-
-    def _checked(self) -> Any:
-        return self.policy.Params.model_validate(dict(self.params))
-
-    def _load(
-        self, document: PolicyDocument, files: Mapping[str, bytes], versions: Sequence[str] | None = None
-    ) -> SelectionPolicy:
-        return self.policy(document, files, list(versions or self.versions), 0)
-
-    def _policies(self) -> list[SelectionPolicy]:
-        return [self._load(*self.compiled()), self._load(*self.compiled(mixed=True))]
-
-    def _batch(self) -> Batch:
-        features = self.policy.needs(self._checked())
-        rows = rows_of(self.columns, _ROWS, seed=1)
-        return Batch(_ROWS, {name: rows[name] for name in features}, _draws(_ROWS))
+    # --- inside ----------------------------------------------------------------------------
 
     def _check_choice(self, choice: Choice, rows: int) -> None:
         arms = len(self.versions)
@@ -290,25 +235,6 @@ class PolicyContract(Contract):
                 f"for {context} a row alone has the propensities {list(one.vector)}, "
                 f"the same row in a batch {choice.vectors[cell].tolist()}",
             )
-
-
-def _shares(proposal: Proposal, default: int, mixed: bool) -> NDArray[np.float64]:
-    """An answer that a solver might give: each segment to its best arm, or half of it."""
-    allowed = proposal.allowed.copy()
-    allowed[~allowed.any(axis=1), default] = True
-    best = np.where(allowed, proposal.utility, -np.inf).argmax(axis=1)
-    shares = np.zeros(proposal.utility.shape)
-    shares[np.arange(len(best)), best] += 0.5 if mixed else 1.0
-    if mixed:
-        others = np.where(allowed, proposal.utility, np.inf).argmin(axis=1)
-        shares[np.arange(len(best)), others] += 0.5
-    return shares
-
-
-def _draws(rows: int) -> NDArray[np.uint64]:
-    draws = np.random.default_rng(7).integers(0, _LAST, size=rows, dtype=np.uint64, endpoint=True)
-    draws[:2] = [0, _LAST][: len(draws[:2])]
-    return draws
 
 
 def _plain(value: Any) -> Any:
