@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from lepton_mlflow.faults import translate, without_password
 from lepton_mlflow.quiet import quiet
-from lepton_plugins.errors import LeptonError, RegistryUnreachable
+from lepton_plugins.errors import InvalidInput, LeptonError, RegistryUnreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -104,6 +104,11 @@ class Access:
                 raise RegistryUnreachable(
                     self.shown_uri, f"there is no database {file} yet; registering a model makes it"
                 )
+        if Path(self.uri).is_file():
+            raise InvalidInput(
+                f"The registry {self.shown_uri}: found a file's path, expected an address. If it is MLflow's SQLite "
+                f"database: sqlite:///{self.uri.removeprefix('./')}"
+            )
         if self.uri.startswith(("http://", "https://")):
             self._probe()
 

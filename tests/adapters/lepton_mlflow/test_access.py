@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lepton_mlflow.registry import MlflowRegistry
-from lepton_plugins.errors import RegistryForbidden, RegistryReadOnly, RegistryUnreachable
+from lepton_plugins.errors import InvalidInput, RegistryForbidden, RegistryReadOnly, RegistryUnreachable
 
 
 def _refused_writes(registry, version, report_of, plan_of, activation_of, onnx_file):
@@ -151,6 +151,17 @@ def test_a_database_that_is_not_there_is_not_made_by_reading(tmp_path):
     assert not (tmp_path / "typo.db").exists()
     with pytest.raises(RegistryUnreachable, match="no folder"):
         MlflowRegistry(f"sqlite:///{tmp_path}/nowhere/typo.db").list_models()
+
+
+def test_a_path_of_a_database_in_the_place_of_its_address_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.db").touch()
+    for given, address in (
+        ("./mine.db", "sqlite:///mine.db"),
+        (f"{tmp_path}/mine.db", f"sqlite:///{tmp_path}/mine.db"),
+    ):
+        with pytest.raises(InvalidInput, match=f"expected an address.*{address}$"):
+            MlflowRegistry(given).list_models()
 
 
 def test_passwords_do_not_stand_in_messages():
