@@ -12,24 +12,16 @@ from lepton_selection.condition import Condition
 LONGEST = 16
 
 
-def first_of(conditions: Sequence[Condition]) -> Callable[[cel.Context], int | None] | None:
+def first_of(conditions: Sequence[Condition]) -> Callable[[cel.Context], int] | None:
     """Gives the first condition that holds, or -1: `c0 ? 0 : c1 ? 1 : … : -1`, for the price of one call.
 
-    It gives None where one on the way is undecided: then each must be asked. None itself where a program of them
-    all would be nested deeper than CEL reads.
+    It raises where one on the way is undecided: then each must be asked. None where a program of them all would be
+    nested deeper than CEL reads.
     """
     # A line each: one may end with a comment.
     branches = "".join(f"({condition.source}\n) ? {index} : " for index, condition in enumerate(conditions))
     try:
-        execute = cel.compile(f"{branches}-1").execute
+        found: Callable[[cel.Context], int] = cel.compile(f"{branches}-1").execute
     except ValueError:
         return None
-
-    def first(context: cel.Context) -> int | None:
-        try:
-            found: int = execute(context)
-        except Exception:
-            return None
-        return found
-
-    return first
+    return found

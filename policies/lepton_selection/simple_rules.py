@@ -29,7 +29,7 @@ _GUARDS = {
     "double": f"(type({{0}}) is float and -{GREATEST['double']} <= {{0}} <= {GREATEST['double']})",
     "truth": "type({0}) is bool",
 }
-_BUILTINS = {"type": type, "str": str, "float": float, "int": int, "bool": bool, "len": len}
+_BUILTINS = {"type": type, "str": str, "float": float, "int": int, "bool": bool, "len": len, "Exception": Exception}
 
 
 def first_rule(sources: Sequence[str], features: Sequence[str]) -> FirstRule | None:
@@ -80,10 +80,11 @@ def first_of_all(conditions: Sequence[Condition], features: Sequence[str]) -> Fi
         if at_once is not None:
             given[f"first{rule}"] = at_once
             lines += [
-                f" found = first{rule}(there)",
-                " if found is None:",
+                f" try: found = first{rule}(there)",
+                " except Exception:",
                 *(f" {line}" for line in asked),
-                f" elif found >= 0: return {rule} + found, lacking",
+                " else:",
+                f"  if found >= 0: return {rule} + found, lacking",
             ]
         else:
             lines += asked
