@@ -31,12 +31,17 @@ from lepton_plugins.serving.v2 import output_values, wanted_outputs
 _TOLD = ("x-lepton-version", "x-lepton-decision", "x-lepton-policy")
 
 
+#: What KServe has no error for: who may not, and what may be asked again later.
+_AS_THEY_ARE = (401, 403, 503, 504)
+
+
 class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotated.
     """A `kserve.Model` that answers with the versions of a deployment directory, over V1, V2 and gRPC.
 
     Request headers `x-lepton-key` and `x-lepton-version` are as the data plane's: naming a version needs the
     plan's guard to be open and the token LEPTON_TOKEN. Rows run in a thread, the event loop stays free. What
-    is wrong with a request is KServe's InvalidInput (400), a failure InferenceError (500).
+    is wrong with a request is KServe's InvalidInput (400), a failure InferenceError (500); 503 and 504 where no version
+    can be reached or answers in time.
     """
 
     def __init__(self, directory: Path | str, name: str | None = None, *, decisions: str | None = None) -> None:
@@ -137,7 +142,8 @@ def _told(reply: Reply) -> dict[str, str]:
 
 
 def _as_kserve(error: LeptonError) -> Exception:
-    found: Exception = HTTPException(error.http_status, str(error))
-    if error.http_status not in (401, 403):
-        found = InvalidInput(str(error)) if error.http_status < 500 else InferenceError(str(error))
+    if error.http_status in _AS_THEY_ARE:
+        later = {"retry-after": "1"} if error.http_status == 503 else None
+        return HTTPException(error.http_status, str(error), later)
+    found: Exception = InvalidInput(str(error)) if error.http_status < 500 else InferenceError(str(error))
     return found

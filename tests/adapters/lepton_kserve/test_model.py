@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from lepton_plugins.errors import NoVersionAnswered
 from lepton_plugins.routing.router import Router
 
 TOKEN = "a-token-of-the-test"
@@ -179,3 +180,14 @@ def test_headers_pass_a_transformer_both_ways(
             assert answer.headers["x-lepton-version"] == decided.served
             assert answer.headers["x-lepton-decision"]
             assert answer.json() == {"predictions": [{"1": 5.0, "2": 5.0}[decided.served]]}
+
+
+def test_what_may_be_asked_again_later_is_no_failure() -> None:
+    from kserve.errors import InferenceError
+
+    from lepton_kserve.model import _as_kserve
+
+    away = _as_kserve(NoVersionAnswered([("1", "peer_unavailable")], 503, "0f3c"))
+    assert (away.status_code, away.headers) == (503, {"retry-after": "1"})  # type: ignore[attr-defined]
+    assert "version 1 (peer_unavailable)" in away.detail  # type: ignore[attr-defined]
+    assert isinstance(_as_kserve(NoVersionAnswered([("1", "model_failed")], None, "0f3c")), InferenceError)
