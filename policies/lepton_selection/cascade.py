@@ -119,12 +119,23 @@ class Cascade(SelectionPolicy):
         named = [version for version in params.stages if version in arms]
         able = [version for version in paired.versions if version in arms]
         costs = _costs(params, paired, named or able)
-        most = None if params.budget is None else params.budget * max(costs.values())
+        # All versions tell what is to be kept, also where a plan is made again without those that it doesn't need.
+        every = _costs(params, paired, params.stages or paired.versions)
+        most = None if params.budget is None else params.budget * max(every.values())
         stages = named or worthwhile(paired, costs, able)
         if params.blend and not named and len(able) <= _MOST:
             # What is worse alone may be what the others lack.
             stages = sorted(able, key=costs.__getitem__)
-        fitted = fit(paired, costs, stages, quality=params.quality, most=most, sure=params.sure, blend=params.blend)
+        fitted = fit(
+            paired,
+            costs,
+            stages,
+            among=list(every),
+            quality=params.quality,
+            most=most,
+            sure=params.sure,
+            blend=params.blend,
+        )
         if isinstance(fitted, Short):
             raise PolicyUnfit(
                 "cascade",

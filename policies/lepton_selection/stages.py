@@ -59,6 +59,7 @@ def fit(
     costs: Mapping[str, float],
     stages: Sequence[str],
     *,
+    among: Sequence[str],
     quality: float | None,
     most: float | None,
     sure: float,
@@ -66,11 +67,10 @@ def fit(
 ) -> list[dict[str, Any]] | Short:
     """The stages' documents: of all parts of `stages`, in their order, and all thresholds the best.
 
-    The cheapest with `quality` times the utility of the best version alone, else the best; `most` is the most cost.
-    Of a single version, which is chosen from few, the mean shows that it has either.
+    The cheapest with `quality` times the utility of the best version `among` these alone, else the best; `most` is the
+    most cost. Of a single version, which is chosen from few, the mean shows that it has either.
     """
-    alone = float(paired.utility[:, [paired.versions.index(name) for name in stages]].mean(axis=0).max())
-    best = paired.utility[:, max(map(paired.versions.index, stages), key=paired.utility.mean(axis=0).__getitem__)]
+    best = paired.utility[:, max(map(paired.versions.index, among), key=paired.utility.mean(axis=0).__getitem__)]
     found: list[tuple[tuple[float, float], _Cascade, Chosen]] = []
     within: list[float] = []
     for cascade in _cascades(paired, stages, blend):
@@ -89,7 +89,7 @@ def fit(
             order = (chosen.cost, -chosen.utility) if quality is not None else (-chosen.utility, chosen.cost)
             found.append((order, cascade, chosen))
     if not found:
-        return Short(max(within) / alone if within else None)
+        return Short(max(within) / float(best.mean()) if within else None)
     _, cascade, chosen = min(found, key=lambda item: item[0])
     return _documents(cascade, chosen)
 

@@ -48,14 +48,16 @@ def price_for(
     assert paired.costs is not None
     own, rows = [paired.default, *others], np.arange(paired.rows)
     utility, costs = paired.utility[:, own], paired.costs[own]
-    best = utility[:, int(utility.mean(axis=0).argmax())]
+    # All versions tell what is to be kept, also where a plan is made again without those that it doesn't need.
+    best = paired.utility[:, int(paired.utility.mean(axis=0).argmax())]
+    most = None if budget is None else budget * float(np.nanmax(paired.costs)) * (1 + 1e-9)
     spread = float(predicted.std()) / max(float(np.abs(relative).max()), 1e-9)
     tried: list[tuple[float, float, float, bool, bool]] = []
     for price in (_PRICES * spread).tolist():
         net = np.concatenate([np.zeros((paired.rows, 1)), predicted - price * relative], axis=1)
         choice = net.argmax(axis=1)
         useful, spent = utility[rows, choice], costs[choice]
-        within = budget is None or shown(budget * costs.max() * (1 + 1e-9) - spent, sure)
+        within = most is None or shown(most - spent, sure)
         kept = quality is None or shown(useful - quality * best, sure)
         tried.append((price, float(useful.mean()), float(spent.mean()), within, kept))
     allowed = [item for item in tried if item[3]]

@@ -167,6 +167,16 @@ def test_the_worse_of_two_versions_weighs_in_where_their_errors_differ():
     assert last.reasons[last.cells[0]].endswith(f"whose answer weighs {1 - weight:.2g}")
 
 
+@pytest.mark.parametrize("params", [{"quality": 0.95}, {"budget": 0.3}, {"quality": 0.95, "blend": True}])
+def test_made_again_without_versions_that_it_does_not_need_it_is_the_same(params):
+    paired = by_log_loss(evidence(4000, knowledge=(1.0, 3.0, 3.1), costs=(1.0, 4.0, 40.0)))
+    _, first = fitted(paired, **params)
+    assert first.runs != tuple(paired.versions)
+    checked = CascadeParams.model_validate(params)
+    again = Cascade.compile(checked, paired, None, None, first.runs, None)
+    assert again.document == first.document
+
+
 def test_blended_answers_are_the_mixture_of_those_asked_and_any_that_fails_is_left_out():
     paired = by_log_loss(evidence(300))
     policy, made = fitted(paired, quality=1.0, sure=0.5, blend=True)
