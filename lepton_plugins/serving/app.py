@@ -257,11 +257,11 @@ class ServingApp(Starlette):
             return await self._streams.answer(served, asked, receive, send)
         # Bodies of about a size take about as long.
         kind = (route.path, len(body).bit_length())
-        if not route.long or (self._lanes.is_short(kind) and not served.router.waits):
-            if served.degrades:
-                call.since = self._backlog.since()
+        here = not route.long or (self._lanes.is_short(kind) and not served.router.waits)
+        if served.degrades:
+            call.since = self._backlog.since(aside=not here)
+        if here:
             return self._lanes.here(kind, route.run, served, call)
-        call.since = perf_counter()
         return await self._lanes.aside([kind], route.run, served, call)
 
     def is_direct(self, url: bytes) -> bool:
@@ -292,13 +292,13 @@ class ServingApp(Starlette):
         counts = self.serving.metrics
         served.active += 1
         counts.in_flight += 1
-        call.since = start
         try:
             self.check_forcing(served, call)
             self._check_load()
-            if self._lanes.is_short(kind) and not served.router.waits:
-                if served.degrades:
-                    call.since = self._backlog.since()
+            here = self._lanes.is_short(kind) and not served.router.waits
+            if served.degrades:
+                call.since = self._backlog.since(aside=not here)
+            if here:
                 answer = self._lanes.here(kind, predict, served, call)
             else:
                 answer = await self._lanes.aside([kind], predict, served, call)

@@ -18,15 +18,20 @@ class Backlog:
     after the last reading; if it has slept, what woke it has only just come. Used on the event loop only.
     """
 
-    __slots__ = ("_began", "_clock", "_ended", "_open", "_since")
+    __slots__ = ("_began", "_clock", "_ended", "_open", "_since", "_turn")
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
         self._began = self._ended = self._since = float("-inf")
         self._open = False
+        self._turn = 0.0
 
-    def since(self) -> float:
-        """When the oldest request of this turn may have come, by `time.perf_counter`."""
+    def since(self, *, aside: bool = False) -> float:
+        """When the oldest request of this turn may have come, by `time.perf_counter`.
+
+        `aside`, it is answered in a thread: what the answer will wait for the loop counts as if it had waited so long
+        already. That is about a turn, as long as the last one was.
+        """
         if not self._open:
             self._open = True
             now = self._clock()
@@ -35,8 +40,9 @@ class Backlog:
             self._began = now
             # It runs behind all that is ready now, and what was scheduled before.
             get_running_loop().call_soon(self._end)
-        return self._since
+        return self._since - self._turn if aside else self._since
 
     def _end(self) -> None:
         self._open = False
         self._ended = self._clock()
+        self._turn = self._ended - self._began

@@ -142,5 +142,12 @@ def test_how_long_what_is_read_may_have_waited():
         read(0.0)
         await asyncio.sleep(0)
         assert ages == [0.0, 0.02, 0.041, 0.0]
+        read(0.03)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        now[0] += 1.0
+        # What a thread answers waits for a turn of the loop, about as long as the last one, until it goes out.
+        assert backlog.since(aside=True) == pytest.approx(now[0] - 0.03)
+        assert backlog.since() == pytest.approx(now[0])
 
     asyncio.run(turns())
