@@ -157,6 +157,12 @@ def _extra(name: str, purpose: str) -> Finding:
     )
 
 
+def extra_with(module: str) -> str | None:
+    """The first of Lepton's extras that installs a module; None where none does."""
+    wanted = {module, module.replace("_", "-"), *(("scikit-learn",) if module == "sklearn" else ())}
+    return next((name for name in _EXTRAS if wanted & {package for package, _ in _requirements(name)}), None)
+
+
 def _requirements(extra: str) -> Iterator[tuple[str, str]]:
     """The packages of an extra and their lowest versions, from the installed distribution's own metadata."""
     for line in requires(_DISTRIBUTION) or ():

@@ -17,7 +17,7 @@ from typer.main import get_command
 from lepton_plugins import __version__
 from lepton_plugins.cli import deploying, evaluating, planning, registering, replaying, routing, setting_up
 from lepton_plugins.cli.terminal import terminal
-from lepton_plugins.errors import LeptonError
+from lepton_plugins.errors import LeptonError, PackageMissing
 
 #: What a path may be wrong by, or a disk.
 _OF_THE_PLACE = (EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS)
@@ -125,6 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except LeptonError as error:
         return _failed(error, str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        from lepton_plugins.doctor import extra_with
+
+        module = (error.name or "").partition(".")[0]
+        extra = extra_with(module)
+        if extra is None:
+            return _fault(error)
+        return _failed(error, str(PackageMissing(module, "This", f"pip install 'lepton-plugins[{extra}]'")), 2)
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_PLACE:
             return _fault(error)

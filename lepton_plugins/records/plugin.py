@@ -65,6 +65,12 @@ class RegistryOffer(Offer):
 
     schemes: tuple[str, ...]
 
+    def load(self) -> Any:
+        """As any offer's. PackageMissing also where the target itself would import the package only when it is used."""
+        for package in self.missing():
+            raise PackageMissing(package, f"The registry {self.name!r}", self.install or f"pip install {package}")
+        return super().load()
+
 
 class EvaluatorOffer(Offer):
     """Something that adds to an evaluation. Target: lepton_plugins.evaluation.evaluator.Evaluator."""

@@ -228,6 +228,9 @@ def test_schemes_of_uris() -> None:
     for uri in ("/var/lib/lepton", "relative/path", "file:///var/lib", "C:\\lepton"):
         assert found.by_scheme("store", uri).name == "files"
     assert found.by_scheme("store", "postgresql+psycopg2://host/db").name == "database"
+    registry = RegistryOffer(name="r", summary="", target="pathlib:Path", schemes=("r",), requires=("stranger_absent",))
+    with pytest.raises(PackageMissing, match="The registry 'r' needs the package 'stranger_absent'"):
+        registry.load()
     with pytest.raises(InvalidInput, match=r"'kafka://topic'.*Schemes: file, postgresql"):
         found.by_scheme("store", "kafka://topic")
     with pytest.raises(InvalidInput, match=r"scheme 'fiel'.* Did you mean 'file'\? A path is written \./fiel:log"):

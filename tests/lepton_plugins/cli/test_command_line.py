@@ -143,6 +143,24 @@ def test_a_fault_of_ours_is_one_line_too(lepton: Callable[..., Any], monkeypatch
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("uvicorn", "serve"), ("pandas", "mlflow"), ("sklearn.metrics", "mlflow"), ("prometheus_client", "serve")],
+)
+def test_a_package_of_an_extra_that_is_not_installed_is_named_with_the_extra(
+    lepton: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    def fail(*given: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("lepton_plugins.schemas.json_schema", fail)
+    ran = lepton("schema", "plan")
+    assert ran.code == 2
+    package = module.partition(".")[0]
+    said = f"error: This needs the package {package!r}, which isn't installed here. Run: pip install "
+    assert ran.err == f"{said}'lepton-plugins[{extra}]'\n"
+
+
 def test_a_place_that_cannot_be_written_is_no_fault_of_ours(
     lepton: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
