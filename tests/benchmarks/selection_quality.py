@@ -336,21 +336,33 @@ def aims(results: list[dict[str, Any]]) -> None:
     print(f"tasks where no version costs half of the best one, so that nothing can: {', '.join(never) or 'none'}")
 
 
+#: Columns of the table, and whose figures they show.
+SHOWN = {
+    "`learned`, `budget`": "learned, half",
+    "`cascade`, `quality`": "cascade, 99 %",
+    "`cascade`, `blend`, `budget`": "cascade, blend, half",
+    "`cascade`, `blend`": "cascade, blend, best",
+    "`ensemble`, `stacked`": "ensemble, stacked",
+}
+
+
 def table(results: list[dict[str, Any]]) -> None:
-    """By task, as Markdown: the cheapest of cascade and learned that kept 99 %, and the best policy."""
-    print("\n| task | versions' P, time | oracle P | `cascade`, `learned`: least time for 99 % | best policy |")
-    print("|---|---|---|---|---|")
+    """By task, as Markdown: utility as a part of the best single version's, whether more is shown, and cost."""
+    print(f"\n| task | cheapest version | oracle | {' | '.join(SHOWN)} |")
+    print("|---" * (3 + len(SHOWN)) + "|")
     for result in results:
-        told = {n: x for n, x in result["lines"].items() if "refused" not in x}
-        singles = ", ".join(f"{x['utility']:.3f} at {x['cost']:.2f}" for x in told.values() if x["single"])
-        answering = {n: x for n, x in told.items() if not x["single"] and n != "oracle"}
-        routed = {n: x for n, x in answering.items() if n.startswith(("cascade", "learned")) and x["utility"] >= 0.99}
-        least = min(routed, key=lambda n: routed[n]["cost"]) if routed else None
-        best = max(answering, key=lambda n: answering[n]["gain"])
-        kept = "none" if least is None else f"{least}: {routed[least]['utility']:.3f} at {routed[least]['cost']:.2f}"
-        mark = "" if answering[best]["gain_interval"][0] > 0 else ", not shown"
-        won = f"{best}: {answering[best]['utility']:.3f} at {answering[best]['cost']:.2f}{mark}"
-        print(f"| {result['task']} | {singles} | {told['oracle']['utility']:.3f} | {kept} | {won} |")
+        lines = result["lines"]
+        cheapest = min((x for x in lines.values() if x.get("single")), key=lambda x: x["cost"])
+        cells = ["it is the best" if cheapest["best"] else _cell(cheapest), f"{lines['oracle']['utility']:.3f}"]
+        cells += [_cell(lines.get(name)) for name in SHOWN.values()]
+        print(f"| {result['task']} | {' | '.join(cells)} |")
+
+
+def _cell(line: dict[str, Any] | None) -> str:
+    if line is None or "refused" in line:
+        return "" if line is None else "refused"
+    low, high = line["gain_interval"]
+    return f"{line['utility']:.3f}{'+' if low > 0 else '-' if high < 0 else ''} {line['cost']:.2f}"
 
 
 def _requests(batch: int) -> str:
