@@ -1,6 +1,6 @@
 """Requests a second of the data plane, beside a bare ASGI function that echoes the same bytes.
 
-    python tests/benchmarks/serving.py [--seconds 2] [--rounds 10] [--peers]
+    python tests/benchmarks/serving.py [--seconds 2] [--rounds 10] [--peers] [--awake]
 
 Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. `lepton one` is the
 same data plane with one version; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import peers
 import psutil
 from arguments import parser
-from load import Client, Load
+from load import Client, Load, awake
 
 ECHO = """
 import asyncio, socket, sys, uvicorn
@@ -166,10 +166,12 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=2.0, help="of each turn")
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--versions", type=int, default=3)
+    arguments.add_argument("--awake", action="store_true", help="keep the cores from sleeping between requests")
     arguments.add_argument("--peers", action="store_true", help="KServe, MLflow and BentoML too")
     arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     given = arguments.parse_args()
-    measure(given.seconds, given.rounds, given.versions, given.connections, given.peers)
+    with awake(given.awake):
+        measure(given.seconds, given.rounds, given.versions, given.connections, given.peers)
 
 
 if __name__ == "__main__":
