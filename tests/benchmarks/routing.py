@@ -1,17 +1,19 @@
 """What routing costs: three versions beside one, by the same data plane, in every target.
 
-    python tests/benchmarks/routing.py [--seconds 1] [--rounds 30] [--targets "lepton serve" …] [--connections 1 8]
+    python tests/benchmarks/routing.py [--starts 8] [--rounds 4] [--targets "lepton serve" …] [--connections 1 8]
 
-Each target serves the same plan twice, with three versions and with one, as its tools start it; the two take turns.
-Printed are the ratios of throughput (three to one) and of the medians of latency (one to three), round by round, with
-their median and the bootstrap's 95 % interval. Asked for: at least 0.97, interval included. The load comes from wrk.
+Each target serves the same plan twice, with three versions and with one, as its tools start it; the two take turns of
+a second. A process is some per cent faster or slower than its twin as long as it lives, by where its memory happens to
+lie: so both are started anew, `starts` times. Printed are the ratios of throughput (three to one) and of the medians of
+latency (one to three), start by start, with their median and the bootstrap's 95 % interval. Asked for: at least 0.97.
+The load comes from wrk.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+import statistics
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,34 +21,53 @@ from pathlib import Path
 import serving
 import targets
 from arguments import parser
+from load import Load
+
+SECONDS = 1.0
+
+#: By target, connections and number of versions: one start's loads after another's.
+Found = dict[tuple[str, int, int], list[list[Load]]]
 
 
-def measure(seconds: float, rounds: int, connections: list[int], wanted: list[str]) -> None:
+def one_start(found: Found, rounds: int, connections: list[int], wanted: str) -> None:
     made = serving.deployments()
     with tempfile.TemporaryDirectory(prefix="lepton-routing-") as folder, ExitStack() as stack:
-        found: dict[str, dict[str, serving.Subject]] = {}
-        for name, versions in (("lepton", 3), ("one", 1)):
-            home = Path(folder) / name
+        subjects: dict[str, dict[str, serving.Subject]] = {}
+        for versions in (3, 1):
+            home = Path(folder) / str(versions)
             plan = made.build_deployment(home / "deployment", features=targets.FEATURES, versions=versions)
-            for target, running, _, _ in targets.subjects(plan.path, home, stack, wanted):
-                found.setdefault(target, {})[name] = serving.Subject(running.url, running.path, running.body, None)
-                print(f"{target}, {versions} versions: started", file=sys.stderr, flush=True)
-        for target, subjects in found.items():
+            for target, running, _, _ in targets.subjects(plan.path, home, stack, [wanted]):
+                subject = serving.Subject(running.url, running.path, running.body, None)
+                subjects.setdefault(target, {})[str(versions)] = subject
+        for target, both in subjects.items():
             for number in connections:
-                one = serving.turns(subjects, number, seconds, rounds)["one"]
-                shown = {"throughput": one["lepton_to_it"], "p50": one["its_p50_to_leptons"]}
-                load = [round(value, 1) for value in os.getloadavg()]
-                print(json.dumps({"target": target, "connections": number, **shown, "load": load}), flush=True)
+                loads, _ = serving.loads_of(both, number, SECONDS, rounds)
+                for versions in (3, 1):
+                    found.setdefault((target, number, versions), []).append(loads[str(versions)])
+
+
+def show(found: Found) -> None:
+    for target, number in dict.fromkeys((target, number) for target, number, _ in found):
+        three, one = found[target, number, 3], found[target, number, 1]
+        rates = [[statistics.median(load.per_s for load in start) for start in starts] for starts in (three, one)]
+        p50 = [[statistics.median(load.p50 for load in start) for start in starts] for starts in (one, three)]
+        shown = {"throughput": serving.ratio(*rates), "p50": serving.ratio(*p50), "starts": len(three)}
+        load = [round(value, 1) for value in os.getloadavg()]
+        print(json.dumps({"target": target, "connections": number, **shown, "load": load}), flush=True)
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--seconds", type=float, default=1.0, help="of each turn")
-    arguments.add_argument("--rounds", type=int, default=30)
+    arguments.add_argument("--starts", type=int, default=8)
+    arguments.add_argument("--rounds", type=int, default=4)
     arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     arguments.add_argument("--targets", nargs="+", default=list(targets.TARGETS), choices=targets.TARGETS)
     given = arguments.parse_args()
-    measure(given.seconds, given.rounds, given.connections, given.targets)
+    for target in given.targets:
+        found: Found = {}
+        for _ in range(given.starts):
+            one_start(found, given.rounds, given.connections, target)
+        show(found)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tests/benchmarks/serving.py [--seconds 2] [--rounds 10] [--peers] [--awake]
 
 Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. `lepton one` is the
-same data plane with one version; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
+same data plane with one version, by a segment that the policy knows, too; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
 with one version each. All take turns in the same run, so that a busy machine slows all; the ratios are what
 counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
 The load comes from wrk.
@@ -100,8 +100,10 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     return [round(value, 3) for value in (statistics.median(ratios), medians[50], medians[1949])]
 
 
-def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """Each subject in turn, `rounds` times after one round of warming up."""
+def loads_of(
+    subjects: dict[str, Subject], connections: int, seconds: float, rounds: int
+) -> tuple[dict[str, list[Load]], dict[str, list[float]]]:
+    """Each subject in turn, `rounds` times after one round of warming up, and processor time a request."""
     clients = {name: Client(s.url, s.path, s.body, connections, s.headers) for name, s in subjects.items()}
     loads: dict[str, list[Load]] = {name: [] for name in clients}
     costs: dict[str, list[float]] = {name: [] for name in clients}
@@ -116,8 +118,14 @@ def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds
                     costs[name].append((processor_time(psutil.Process(process)) - before) / load.requests)
     for client in clients.values():
         client.close()
+    return loads, costs
+
+
+def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """What the subjects bear, and its ratio to Lepton's."""
+    loads, costs = loads_of(subjects, connections, seconds, rounds)
     shown: dict[str, Any] = {}
-    for name in clients:
+    for name in subjects:
         p50, p99 = ([load.p50 for load in loads[name]], [load.p99 for load in loads[name]])
         shown[name] = {
             "per_s": round(statistics.median(load.per_s for load in loads[name])),
@@ -140,7 +148,7 @@ def measure(seconds: float, rounds: int, versions: int, connections: list[int], 
     row = [round(0.1 * i, 3) for i in range(FEATURES)]
     inputs = [
         {"name": "X", "shape": [1, FEATURES], "datatype": "FP32", "data": row},
-        {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]},
+        {"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["AA"]},
     ]
     body = json.dumps({"inputs": inputs}).encode()
     infer = "/v2/models/flights/infer"

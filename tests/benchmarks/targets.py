@@ -109,9 +109,9 @@ def subjects(
     """Name, server, what was rendered, and the folder of Lepton's packages in it; the targets are started in turn."""
     row = [round(0.1 * number, 3) for number in range(FEATURES)]
     names = [f"x{number}" for number in range(FEATURES)]
-    record = {**dict(zip(names, row, strict=True)), "carrier": "UA"}
+    record = {**dict(zip(names, row, strict=True)), "carrier": "AA"}
     inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in zip(names, row, strict=True)]
-    inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["UA"]})
+    inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["AA"]})
     v2 = {"inputs": inputs}
     if "lepton serve" in wanted:
         yield "lepton serve", stack.enter_context(lepton(deployment, home, v2)), deployment, ""
