@@ -2,10 +2,10 @@
 
     python tests/benchmarks/serving.py [--seconds 2] [--rounds 10] [--peers] [--awake]
 
-Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. `lepton one` is the
-same data plane with one version, by a segment that the policy knows, too; `--peers` adds KServe's Python server, MLflow's scoring server and BentoML
-with one version each. All take turns in the same run, so that a busy machine slows all; the ratios are what
-counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
+Both run on uvicorn (uvloop, httptools), one process each, decision log and metrics on. `lepton one` is the same data
+plane with one version, asked by a segment that its policy knows, too; `--peers` adds KServe's Python server, MLflow's
+scoring server and BentoML with one version each. All take turns in the same run, so that a busy machine slows all; the
+ratios are what counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
 The load comes from wrk.
 """
 
