@@ -92,11 +92,14 @@ class MicroBatches:
         return ticket.values
 
     def _starts(self) -> bool:
-        """Whether a call starts now. The second one waits until it has as many rows as one that runs: who comes while a
-        large batch is answered would start a small one, and those behind him would wait for both.
+        """Whether a call starts now: at once where none runs. Beside others it waits for its share of all rows, one of
+        `parallel` + 1, so that the next call is there when one of these ends: who comes while a large batch is answered
+        would start a small one, and those behind him would wait for both.
         """
-        running = self._running
-        return len(running) < self._parallel and (not running or self._rows_waiting >= min(running))
+        running, waiting = self._running, self._rows_waiting
+        if not waiting or len(running) >= self._parallel:
+            return False
+        return not running or waiting * (self._parallel + 1) >= waiting + sum(running)
 
     def _next(self) -> _Ticket:
         """Make a batch of calls that wait; the first of them answers it."""
@@ -132,7 +135,7 @@ class MicroBatches:
             with self._lock:
                 self._adapt(rows, perf_counter() - start)
                 self._running.remove(rows)
-                if self._waiting:
+                if self._starts():
                     self._next().turn.release()
             for ticket in batch[1:]:
                 ticket.turn.release()
