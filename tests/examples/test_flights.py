@@ -64,5 +64,5 @@ def test_the_bentoml_target(deployment: Path, tmp_path: Path) -> None:
 def test_the_kserve_target(deployment: Path, tmp_path: Path) -> None:
     pytest.importorskip("kserve")
     said = run(EXAMPLES / "kserve_target" / "kserve_target.py", deployment, cwd=tmp_path)
-    assert said.startswith("inferenceservice.yaml\nkustomization.yaml\nplan.yaml\n")
+    assert said.startswith(".lepton-generated\ninferenceservice.yaml\nkustomization.yaml\nplan.yaml\n")
     assert re.search(r"answered 1000 flights, \d+% of them expected late", said)
