@@ -59,7 +59,7 @@ def test_an_explicit_fallback_arm_is_used(make_router, linear_files, weighted_po
 
 
 def test_an_arm_that_takes_too_long_is_given_up(make_router, weighted_policy):
-    router = make_router(policy=weighted_policy({"2": 1.0}), default="1", around={"timeout": "80ms"})
+    router = make_router(policy=weighted_policy({"2": 1.0}), default="1", around={"timeout": "80ms", "breaker": None})
     assert router.predict(columns(rows_of(2))).versions == ("2",)
     slow = router._answerer._arms[1]
     release = threading.Event()
