@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,13 @@ from lepton_plugins.cli.terminal import terminal
 from lepton_plugins.errors import InvalidInput
 
 _PANEL = "Routing"
+
+
+class OnNull(StrEnum):
+    """What becomes of a table of which some rows have no answer."""
+
+    empty = "empty"
+    fail = "fail"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,15 +58,22 @@ def predict(
     decisions: Annotated[bool, typer.Option("--decisions", help="Add how each row was decided.")] = False,
     version: Annotated[str | None, typer.Option(metavar="V", help="Let this version answer all rows.")] = None,
     log: Annotated[str | None, typer.Option(metavar="URI", help="Keep the decisions here, for feedback.")] = None,
+    on_null: Annotated[
+        OnNull | None,
+        typer.Option(
+            help="Where no version can answer a row with a null: empty, or fail (default: empty, and exit code 1)."
+        ),
+    ] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Answer a file's rows, each by the version that the plan chooses for it.
 
-    Columns that no version takes are left out.
+    Columns that no version takes are left out. Rows that no version can answer, because of a null, are told and stay
+    in the table with an empty answer.
 
     Example: lepton predict flights --data july.parquet --to answers.parquet --decisions
     """
-    from lepton_plugins.cli.rows import answers_frame, check_writable, write_table
+    from lepton_plugins.cli.rows import answers_frame, check_writable, with_empty_rows, write_table
     from lepton_plugins.evaluation.table import read_table
     from lepton_plugins.routing.router import Router
     from lepton_plugins.routing.store import open_log
@@ -72,15 +87,27 @@ def predict(
             if unused:
                 terminal.note(f"Not used: {', '.join(map(str, unused))}")
                 frame = frame.drop(columns=unused)
-        prediction = router.predict(frame, version=version)
+        if on_null is OnNull.fail:
+            prediction, rows, why = router.predict(frame, version=version), None, ""
+        else:
+            found = router.predict_answerable(frame, version=version)
+            prediction, rows, why = found.prediction, found.rows, found.why
         answers = answers_frame(prediction, router.plan, decisions=decisions)
+    if rows is not None and len(rows) < len(frame):
+        answers = with_empty_rows(answers, rows, len(frame))
     write_table(answers, to)
     counts = answers["version"].value_counts()
+    lacking = answers.index[answers["version"].isna()].tolist()
     parts = {str(name): int(counts[name]) for name in sorted(counts.index)}
     told = ", ".join(f"version {name}: {count:,}" for name, count in parts.items())
-    result = {"to": str(to), "rows": len(answers), "served": parts}
+    result = {"to": str(to), "rows": len(answers), "served": parts, "unanswered": len(lacking)}
     empty = f"{data} has no rows: {to} is written without any"
     show(result, lambda: f"{len(answers):,} rows → {to} ({told})" if len(answers) else empty, output)
+    if lacking:
+        first = ", ".join(map(str, lacking[:5])) + (", …" if len(lacking) > 5 else "")
+        terminal.warn(f"{len(lacking):,} of {len(answers):,} rows stay without an answer, for a null: {first}. {why}")
+        if on_null is None:
+            raise typer.Exit(1)
 
 
 def feedback(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lepton_plugins.errors import InvalidInput, PathMissing
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from lepton_plugins.records.plan import DeploymentPlan
     from lepton_plugins.routing.router import Prediction
@@ -78,3 +80,12 @@ def answers_frame(prediction: Prediction, plan: DeploymentPlan, *, decisions: bo
         columns["reason"] = [block.reasons[cell] for cell in cells]
         columns["fallback"] = list(block.fallback) if block.fallback is not None else None
     return pd.DataFrame(columns)
+
+
+def with_empty_rows(answers: pd.DataFrame, rows: NDArray[np.intp], total: int) -> pd.DataFrame:
+    """A line for each of `total` rows: those of `answers` for `rows`, empty ones for the others."""
+    # Whole numbers stay whole beside empty cells.
+    whole = {name: "Int64" for name in answers.columns if answers[name].dtype.kind in "iu"}
+    truth = {name: "boolean" for name in answers.columns if answers[name].dtype.kind == "b"}
+    spread: pd.DataFrame = answers.astype({**whole, **truth}).set_axis(rows).reindex(range(total))
+    return spread

@@ -111,13 +111,18 @@ class OutputInvalid(LeptonError):
 
 
 class NullUnanswered(OutputInvalid):
-    """Inputs without a value for which no version that was asked has a finite answer."""
+    """Inputs without a value for which no version that was asked has a finite answer.
 
-    def __init__(self, inputs: Sequence[str], row: int, versions: Sequence[str]) -> None:
-        several = len(inputs) > 1
+    `rows` are all such rows of the request, `inputs` the nulls of the first.
+    """
+
+    def __init__(self, inputs: Sequence[str], rows: Sequence[int], versions: Sequence[str]) -> None:
+        self.inputs, self.rows, self.versions = tuple(inputs), tuple(rows), tuple(versions)
+        several, more = len(inputs) > 1, len(rows) - 1
         names = f"Input{'s' if several else ''} {', '.join(map(repr, inputs))} {'are' if several else 'is'} null"
         asked = f"version {versions[0]}" + (f" and the fallback {' and '.join(versions[1:])}" if versions[1:] else "")
-        found = f"{names} in row {row}; {asked} gave no finite answer."
+        others = f", nor for {more:,} more row{'s' if more > 1 else ''} with a null" if more else ""
+        found = f"{names} in row {rows[0]}; {asked} gave no finite answer{others}."
         LeptonError.__init__(self, f"{found} Expected a value, or a version that takes null.")
 
 

@@ -20,7 +20,7 @@ from lepton_plugins.errors import (
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code, refused
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.inputs import Columns, first_null
+from lepton_plugins.routing.inputs import Columns, first_null, null_rows
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.streaming import Cancellation, begun
@@ -87,8 +87,8 @@ class Answerer:
         part = self._calls.run(arm, None, columns, 1)
         if part.error is None and part.values is not None:
             return part.values, arm, None
-        other, values = self._fall_back(part, columns, 1)
-        return values, other, error_code(part.error)
+        served, values = self._fall_back(part, columns, 1)
+        return values, int(served[0]), error_code(part.error)
 
     def many(
         self, arms: NDArray[np.intp], columns: Columns, rows: int, apart: bool = False, since: float | None = None
@@ -141,22 +141,25 @@ class Answerer:
                     door.leaves(arm, number)
             if part.error is not None:
                 failed[arm] = part
+                # Labels can't say which rows have none.
+                if part.values is not None and part.values.dtype.kind not in "fO":
+                    return None
             return part.values
 
         made = policy.consult(rows, run)
         if made is None:
             part = next(iter(failed.values()))
-            other, values = self._fall_back(part, columns, rows)
-            return Answer(values, np.full(rows, other), [error_code(part.error)] * rows), None
+            others, values = self._fall_back(part, columns, rows)
+            return Answer(values, others, [error_code(part.error)] * rows), None
         values, served = made.values, made.served
         causes = [None if arm < 0 else error_code(failed[arm].error) for arm in made.failed.tolist()]
         broken = broken_rows(values, rows)
         if broken is not None:
             index = np.flatnonzero(broken)
             part = failed[int(made.failed[index[0]])]
-            other, repaired = self._fall_back(part, take(columns, index), len(index), index)
+            others, repaired = self._fall_back(part, take(columns, index), len(index), index)
             values, served = values.copy(), served.copy()
-            values[index], served[index] = repaired, other
+            values[index], served[index] = repaired, others
         self._counters.add(fallback=int((made.failed >= 0).sum()) - (0 if broken is None else int(broken.sum())))
         return Answer(values, served, causes if failed else None), made
 
@@ -195,30 +198,45 @@ class Answerer:
 
     def _fall_back(
         self, part: Part, columns: Columns, rows: int, numbers: NDArray[np.intp] | None = None
-    ) -> tuple[int, NDArray[Any]]:
-        """Another arm's answer for the same rows, without a time limit: somebody has to answer.
+    ) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Other arms' answers for the same rows, without a time limit: somebody has to answer.
 
-        `numbers` are the rows' own in the request (None: all of it).
+        Who gives them, shape (rows,): each row's is the first that there is. `numbers` are the rows' own in the
+        request (None: all of it).
         """
-        tried = []
+        tried: list[Part] = []
+        answers: list[Part] = []
+        left = np.arange(rows)
         first = (part.error.to,) if isinstance(part.error, ArmDegraded) else ()
         # The default last: it is never left out.
         for other in dict.fromkeys((*first, self._fallback, self._default)):
             if other == part.arm:
                 continue
-            second = self._calls.run(other, None, columns, rows, limit=False)
-            if second.error is None and second.values is not None:
+            rest = columns if len(left) == rows else take(columns, left)
+            second = self._calls.run(other, None, rest, len(left), limit=False)
+            if second.error is None:
+                answers.append(second._replace(rows=left))
                 self._counters.add(fallback=rows)
-                return other, second.values
+                served = np.empty(rows, dtype=np.intp)
+                for answer in answers:
+                    served[answer.rows] = answer.arm
+                return served, _assemble(answers, rows)
             tried.append(second)
+            if second.values is not None and second.broken is not None:
+                good = ~second.broken
+                if good.any():
+                    answers.append(Part(other, left[good], second.values[good], None, None))
+                    left = left[second.broken]
         # Where the first one failed, the answers of those that take over tell whether a null is the reason.
         if all(refused(failed.error) for failed in tried or (part,)):
-            broken = tried[-1].broken if tried else None
-            null = first_null(columns, rows, broken)
+            rest = take(columns, left)
+            null = first_null(rest, len(left))
             if null is not None:
-                row = null[0] if numbers is None else int(numbers[null[0]])
+                nulls = np.any(list(null_rows(rest, len(left)).values()), axis=0)
+                nulls[null[0]] = False
+                own = left if numbers is None else numbers[left]
                 asked = [self._arms[failed.arm].version for failed in (part, *tried)]
-                raise NullUnanswered(null[1], row, asked)
+                raise NullUnanswered(null[1], [int(own[null[0]]), *own[nulls].tolist()], asked)
         for told in (RequestInvalid, OutputInvalid):  # The rows' fault, not the versions'.
             if tried and isinstance(part.error, told) and all(isinstance(second.error, told) for second in tried):
                 raise tried[-1].error  # type: ignore[misc]
@@ -243,6 +261,7 @@ class Answerer:
         served = arms.copy()
         causes: list[str | None] = [None] * rows
         whole: list[Part] = []
+        lost: list[NullUnanswered] = []
         for part in parts:
             index = part.rows if part.rows is not None else np.arange(rows)
             if part.error is None:
@@ -254,12 +273,20 @@ class Answerer:
                 good = ~part.broken
                 if good.any():
                     whole.append(Part(part.arm, index[good], part.values[good], None, None))
-            other, values = self._fall_back(part, take(columns, failed), len(failed), failed)
-            whole.append(Part(other, failed, values, None, None))
-            served[failed] = other
+            try:
+                others, values = self._fall_back(part, take(columns, failed), len(failed), failed)
+            except NullUnanswered as error:
+                lost.append(error)
+                continue
+            whole.append(Part(part.arm, failed, values, None, None))
+            served[failed] = others
             code = error_code(part.error)
             for row in failed.tolist():
                 causes[row] = code
+        if lost:
+            first = min(lost, key=lambda error: error.rows[0])
+            more = [row for error in lost if error is not first for row in error.rows]
+            raise NullUnanswered(first.inputs, [*first.rows, *more], first.versions)
         return Answer(_assemble(whole, rows), served, causes)
 
 

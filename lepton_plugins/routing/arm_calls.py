@@ -14,7 +14,7 @@ from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, Reque
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
-from lepton_plugins.routing.inputs import Columns, first_null
+from lepton_plugins.routing.inputs import Columns, by_nulls, first_null
 from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_plugins.routing.time_limit import TimeLimit
@@ -80,9 +80,13 @@ class ArmCalls:
             broken = broken_rows(values, rows)
         except Exception as error:
             if apart and rows > 1:
-                return self._one_by_one(arm, index, columns, rows)
-            of_null = refused(error) and first_null(columns, rows) is not None
-            self._failed(runner.version, None if of_null else breaker, error, rows)
+                # Rows of callers who have nothing to do with each other.
+                return self._in_groups(arm, index, columns, rows, list(np.arange(rows)[:, None]))
+            groups = by_nulls(columns, rows) if columns and refused(error) else []
+            if len(groups) > 1:
+                return self._in_groups(arm, index, columns, rows, groups, limit)
+            of_null = bool(groups) and first_null(columns, rows) is not None
+            self._failed(runner.version, None if of_null else breaker, error, rows, of_null)
             return Part(arm, index, None, None, error)
         self._counters.ran(runner.version, rows, perf_counter() - start)
         if breaker is not None:
@@ -123,21 +127,36 @@ class ArmCalls:
         if self._limit is not None:
             self._limit.close()
 
-    def _one_by_one(self, arm: int, index: NDArray[np.intp] | None, columns: Columns, rows: int) -> Part:
-        """The rows of callers who have nothing to do with each other, after one call for all has failed."""
-        parts = [self.run(arm, None, take(columns, np.array([row])), 1) for row in range(rows)]
-        failed = [part.error for part in parts if part.error is not None]
-        answers = [part.values for part in parts if part.error is None and part.values is not None]
-        if not answers:
-            return Part(arm, index, None, None, failed[0])
-        values = np.empty((rows, *answers[0].shape[1:]), dtype=answers[0].dtype)
-        broken = np.array([part.error is not None for part in parts])
-        values[~broken] = np.concatenate(answers)
-        return Part(arm, index, values, broken, failed[0]) if failed else Part(arm, index, values, None, None)
+    def _in_groups(
+        self,
+        arm: int,
+        index: NDArray[np.intp] | None,
+        columns: Columns,
+        rows: int,
+        groups: Sequence[NDArray[np.intp]],
+        limit: bool = True,
+    ) -> Part:
+        """A call for each group of rows, after one for all has failed: those of them that fail have no answer."""
+        parts = [self.run(arm, None, take(columns, group), len(group), limit=limit) for group in groups]
+        error = next((part.error for part in parts if part.error is not None), None)
+        answered = [(group, part) for group, part in zip(groups, parts, strict=True) if part.values is not None]
+        if not answered:
+            return Part(arm, index, None, None, error)
+        together = np.concatenate([part.values for _, part in answered if part.values is not None])
+        values = np.zeros((rows, *together.shape[1:]), dtype=together.dtype)
+        if values.dtype.kind in "fO":
+            values.fill(np.nan if values.dtype.kind == "f" else None)
+        broken = np.ones(rows, dtype=bool)
+        values[np.concatenate([group for group, _ in answered])] = together
+        for group, part in answered:
+            broken[group] = False if part.broken is None else part.broken
+        return Part(arm, index, values, broken if error is not None else None, error)
 
-    def _failed(self, version: str, breaker: CircuitBreaker | None, error: Exception, rows: int) -> None:
+    def _failed(
+        self, version: str, breaker: CircuitBreaker | None, error: Exception, rows: int, of_null: bool = False
+    ) -> None:
         self._counters.failed(version, error_code(error), rows)
-        if not isinstance(error, RequestInvalid):
+        if not isinstance(error, RequestInvalid) and not of_null:
             logger.warning("version %s failed to answer", version, exc_info=True)
             if breaker is not None:
                 breaker.failed()

@@ -126,12 +126,14 @@ def fit_column(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     raise InputInvalid(field.name, _described(values), _expected(field))
 
 
-def first_null(
-    columns: Mapping[str, NDArray[Any]], rows: int, among: NDArray[np.bool_] | None = None
-) -> tuple[int, list[str]] | None:
-    """The first row (of those that `among` (rows,) marks) with a null number, else null of any kind, and its inputs."""
-    allowed = np.ones(rows, dtype=bool) if among is None else among
-    nulls = {name: _nulls(column).reshape(rows, -1).any(axis=1) & allowed for name, column in columns.items()}
+def null_rows(columns: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[np.bool_]]:
+    """For each input the rows (rows,) in which it, or a part of it, is null."""
+    return {name: np.any(_nulls(column).reshape(rows, -1), axis=1) for name, column in columns.items()}
+
+
+def first_null(columns: Mapping[str, NDArray[Any]], rows: int) -> tuple[int, list[str]] | None:
+    """The first row with a null number, else null of any kind, and its inputs."""
+    nulls = null_rows(columns, rows)
     numbers = {name: found for name, found in nulls.items() if columns[name].dtype.kind == "f"}
     for kind in (numbers, nulls):
         found = np.flatnonzero(np.any(list(kind.values()), axis=0)).tolist() if kind else []
@@ -139,6 +141,13 @@ def first_null(
             row = found[0]
             return row, [name for name, null in kind.items() if null[row]]
     return None
+
+
+def by_nulls(columns: Mapping[str, NDArray[Any]], rows: int) -> list[NDArray[np.intp]]:
+    """The rows in groups, each with nulls in the same inputs; those without come first."""
+    nulls = np.stack(list(null_rows(columns, rows).values()), axis=1)
+    _, group = np.unique(nulls, axis=0, return_inverse=True)
+    return [np.flatnonzero(group.reshape(-1) == number) for number in range(int(group.max()) + 1)]
 
 
 def _nulls(column: NDArray[Any]) -> NDArray[np.bool_]:

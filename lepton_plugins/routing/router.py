@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import RequestInvalid
 from lepton_plugins.records.decision import Decision, Feedback
 from lepton_plugins.records.plan import Arm
+from lepton_plugins.routing.answerable import AnswerableRows, predict_answerable
 from lepton_plugins.routing.arms import MakeShelf
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.directory import DeploymentDirectory
@@ -29,6 +30,9 @@ from lepton_plugins.routing.policy import SelectionPolicy
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.request_ids import REQUEST_IDS
 from lepton_plugins.routing.store import DecisionBlock, DecisionLog, FeedbackReceipt
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Explanation", "Prediction", "Router"]
 
@@ -185,6 +189,16 @@ class Router(Engine):
         if self._decider.policy.learns:
             return self._decider.redrawn(block)
         return self._decider.replay(block.context, block.draws).arms
+
+    def predict_answerable(self, data: pd.DataFrame, *, version: str | None = None) -> AnswerableRows:
+        """`predict` for the rows of a table that some version has an answer for; the others hold a null and are named.
+
+        Their decisions are one request's, logged once. Where no row is refused it costs what `predict` does.
+        """
+        # Rows that are held out aren't asked beside the others there, and a refusal doesn't tell which ones it means.
+        if self._consults and self.plan.around.holdout:
+            return AnswerableRows(self.predict(data, version=version), np.arange(len(data)), "")
+        return predict_answerable(self, data, version)
 
     # --- feedback, life --------------------------------------------------------------------
 

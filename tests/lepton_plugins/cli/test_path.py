@@ -294,6 +294,40 @@ def test_predict_tells_that_the_segment_column_is_missing(lepton: Lepton, promot
     assert ran.stderr.count("has no column 'carrier'") == 1
 
 
+def test_predict_answers_the_other_rows_where_a_null_leaves_some_without(
+    lepton: Lepton, promoted: Flights, tmp_path: Path
+) -> None:
+    asked = pd.read_csv(promoted.folder / "july.csv")
+    whole, some = tmp_path / "whole.csv", tmp_path / "some.csv"
+    assert lepton("predict", "flights", "--data", promoted.folder / "july.csv", "--to", whole).code == 0
+    asked.loc[[3, 40, 41, 150, 160, 199], "wind"] = None
+    asked.to_csv(tmp_path / "nulls.csv", index=False)
+    command = ["predict", "flights", "--data", tmp_path / "nulls.csv", "--to", some]
+
+    refused = lepton(*command, "--on-null", "fail")
+    assert refused.code == 2
+    assert "Input 'wind' is null in row 3; version" in refused.err
+    assert "nor for 5 more rows with a null" in refused.err
+    assert not some.exists()
+
+    ran = lepton(*command, "--log", tmp_path / "log", "--decisions", "-o", "json")
+    assert ran.code == 1, "a script that looks at nothing else must not take it for whole"
+    assert "6 of 200 rows stay without an answer, for a null: 3, 40, 41, 150, 160, …. Input 'wind' is null" in ran.err
+    told = json.loads(ran.out)
+    assert (told["rows"], told["unanswered"], sum(told["served"].values())) == (200, 6, 194)
+    answers, before = pd.read_csv(some), pd.read_csv(whole)
+    assert answers.index[answers["proba_1"].isna()].tolist() == [3, 40, 41, 150, 160, 199]
+    assert answers["version"].isna().tolist() == answers["decision"].isna().tolist() == asked["wind"].isna().tolist()
+    kept = answers["version"].notna()
+    pd.testing.assert_frame_equal(answers.loc[kept, ["proba_0", "proba_1"]], before.loc[kept, ["proba_0", "proba_1"]])
+    decision = answers["decision"][kept].iloc[-1]
+    assert lepton("feedback", tmp_path / "log", decision, "--reward", "1").code == 0
+
+    decided = lepton(*command, "--on-null", "empty")
+    assert decided.code == 0
+    assert "6 of 200 rows stay without an answer" in decided.err
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_predict_on_an_empty_table_writes_an_empty_one_and_says_so(
     lepton: Lepton, promoted: Flights, tmp_path: Path, ending: str

@@ -58,6 +58,18 @@ def test_an_explicit_fallback_arm_is_used(make_router, linear_files, weighted_po
     assert router.predict(columns(np.full((2, 3), -1.0))).versions == ("3",)
 
 
+def test_rows_that_the_fallback_has_no_answer_for_go_on_to_the_default(
+    make_router, linear_files, weighted_policy, positive
+):
+    models = {"1": linear_files["1"], "2": linear_files["fails"], "3": linear_files["nan"]}
+    router = make_router(models=models, policy=weighted_policy({"2": 1.0}), default="1", around={"fallback": "3"})
+    rows = np.array([[-0.5, 1, 1], [0.5, 1, 1], [-3, 1, 2], [-2, 0, 0]])
+    answer = router.predict(columns(rows))
+    assert [d.served for d in answer.decisions] == ["1", "3", "1", "1"]
+    np.testing.assert_allclose(answer.values[[0, 2, 3], 1], positive("1", rows[[0, 2, 3]]), rtol=1e-5)
+    assert router.counters.fallback_rows == 4
+
+
 def test_an_arm_that_takes_too_long_is_given_up(make_router, weighted_policy):
     router = make_router(policy=weighted_policy({"2": 1.0}), default="1", around={"timeout": "80ms", "breaker": None})
     assert router.predict(columns(rows_of(2))).versions == ("2",)
