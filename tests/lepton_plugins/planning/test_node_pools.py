@@ -79,6 +79,18 @@ def test_one_process_a_node_holds_all_versions(tight):
     assert [arm.version for arm in lone.arms] == ["1"]
 
 
+def test_too_few_nodes_name_the_field_that_asks_for_more(tight):
+    one = {"small": SMALL | {"nodes": 1}}
+    lost = r"pool small: found 1 node, expected at least 2, as resources\.survive: node asks\."
+    with pytest.raises(Infeasible, match=lost):
+        planned(tight, topology="embedded", load="10/s", survive="node", pools=one)
+    few = r"found 1 node, expected at least 3, as resources\.min_replicas: 3 asks"
+    with pytest.raises(Infeasible, match=few):
+        planned(tight, topology="embedded", load="10/s", survive="node", min_replicas=3, pools=one)
+    with pytest.raises(Infeasible, match=r"resources\.survive: without it there is one"):
+        planned(tight, load="10/s", survive="node", pools=one)
+
+
 def test_survive_a_node(tight):
     for topology in ("embedded", "distributed"):
         plan = planned(tight, topology=topology, load="100/s", survive="node", pools={"small": SMALL}).plan
