@@ -92,12 +92,12 @@ class Embedded:
     def _on(self, index: int, pool: Pool, solver: Solve) -> Iterator[AllocationSolution]:
         """Answers with fewer and fewer replicas: as many as are needed, and fewer where they have a price."""
         lost = int(self.spec.resources.survive == "node")
-        replicas = self.spec.resources.min_replicas
-        least = max(replicas, 1 + lost)
+        wanted = self.spec.resources.min_replicas
+        least = max(wanted, 1 + lost)
         if least > pool.nodes:
-            asks = f"min_replicas: {replicas}" if least == replicas else "survive: node"
-            found = f"{pool.nodes} node{'s' if pool.nodes > 1 else ''}"
-            raise Infeasible([f"found {found}, expected at least {least}, as resources.{asks} asks"])
+            asks = f"min_replicas: {wanted}" if least == wanted else "survive: node"
+            nodes = f"{pool.nodes} node{'s' if pool.nodes > 1 else ''}"
+            raise Infeasible([f"found {nodes}, expected at least {least}, as resources.{asks} asks"])
         most = found = solver(self._limited(pool, pool.nodes - lost))
         replicas = max(ceil(found.used["cpu"] / (pool.cpu * pool.speed) - 1e-9) + lost, least)
         yield self._placed(found, index, replicas)
