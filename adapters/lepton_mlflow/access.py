@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from lepton_mlflow.faults import translate, without_password
 from lepton_mlflow.quiet import quiet
-from lepton_plugins.errors import InvalidInput, LeptonError, RegistryUnreachable
+from lepton_plugins.errors import DiskFull, InvalidInput, LeptonError, RegistryUnreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -141,7 +141,8 @@ class Access:
 
         tracking, registry = self.uris
         repository = get_artifact_repository(uri, tracking_uri=tracking, registry_uri=registry)
-        return Path(repository.download_artifacts(path, dst_path=str(to)))
+        with _room_for(to):
+            return Path(repository.download_artifacts(path, dst_path=str(to)))
 
     def download_file(self, uri: str, path: str, to: Path) -> None:
         """Copy one file below an artifact URI to the file `to`, in one request; to be called inside `doing`."""
@@ -150,7 +151,8 @@ class Access:
         tracking, registry = self.uris
         repository = get_artifact_repository(uri, tracking_uri=tracking, registry_uri=registry)
         # What every repository implements; the public method first asks whether the path is a folder.
-        repository._download_file(path, str(to))
+        with _room_for(to):
+            repository._download_file(path, str(to))
 
     def delete_files(self, uri: str, path: str | None = None) -> None:
         """Delete what lies below an artifact URI, where its store can; to be called inside `doing`."""
@@ -162,3 +164,14 @@ class Access:
             repository.delete_artifacts(path)
         except (NotImplementedError, FileNotFoundError):
             return
+
+
+@contextmanager
+def _room_for(to: Path) -> Iterator[None]:
+    """A full disk here is no fault of the registry's."""
+    try:
+        yield
+    except Exception as error:
+        if not DiskFull.told_by(error):
+            raise
+        raise DiskFull(to, "set TMPDIR to a place that has room") from error

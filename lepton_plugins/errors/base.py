@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from errno import EDQUOT, ENOSPC
 
 
 class LeptonError(Exception):
@@ -47,6 +49,22 @@ class PathMissing(LeptonError):
 
     def __init__(self, path: object, purpose: str) -> None:
         super().__init__(f"{purpose}: no such file or directory: {path}. Check the path and try again.")
+
+
+class DiskFull(LeptonError):
+    """A disk, or what this user may have of it, that is full."""
+
+    code = "disk_full"
+
+    def __init__(self, path: object, otherwise: str) -> None:
+        super().__init__(f"No space is left on the disk of {path}. Free some there, or {otherwise}.")
+
+    @staticmethod
+    def told_by(error: BaseException) -> bool:
+        """Whether that is what an error says, as the system's own or in the words of a library that caught it."""
+        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            return True
+        return any(f"[Errno {number}] {os.strerror(number)}" in str(error) for number in (ENOSPC, EDQUOT))
 
 
 class PackageMissing(LeptonError):

@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from pydantic import ValidationError
 
 from lepton_plugins.canonical import canonical_json, digest_bytes, digest_tree
-from lepton_plugins.errors import DigestMismatch, DirectoryInvalid, PlanNotFound
+from lepton_plugins.errors import DigestMismatch, DirectoryInvalid, DiskFull, PlanNotFound
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.plan import Arm, DeploymentPlan, PlanRevision
 from lepton_plugins.registry import Registry
@@ -106,7 +106,7 @@ def pull(
 
     It appears at once and complete, or not at all: it is built beside `to`, written through to the disk and
     renamed. Models that `to`, or a deployment directory in `share`, already holds with the right digest are
-    linked, not fetched. PlanNotFound, DigestMismatch; DirectoryInvalid where `to` holds something else.
+    linked, not fetched. PlanNotFound, DigestMismatch, DiskFull; DirectoryInvalid where `to` holds something else.
     """
     to = to.absolute()
     if revision is None:
@@ -115,16 +115,21 @@ def pull(
             raise PlanNotFound(model)
     plan, files = registry.get_plan(revision)
     _check_replaceable(to)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
-        staging.chmod(0o755)
-        _write_models(registry, model, plan, staging, [to, *share], progress)
-        write_plan(plan, files, staging)
-        _sync_tree(staging)
-        _replace(staging, to)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+        try:
+            staging.chmod(0o755)
+            _write_models(registry, model, plan, staging, [to, *share], progress)
+            write_plan(plan, files, staging)
+            _sync_tree(staging)
+            _replace(staging, to)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except (OSError, DiskFull) as error:
+        if isinstance(error, OSError) and not DiskFull.told_by(error):
+            raise
+        raise DiskFull(to, "pull to another place; nothing half-written was left") from error
     return to
 
 

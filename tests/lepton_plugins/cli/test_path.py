@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -282,6 +284,32 @@ def test_pull_explain_and_predict(lepton: Lepton, promoted: Flights, tmp_path: P
     assert frame["version"].tolist() == asked["carrier"].map({"UA": "2", "DL": "3", "9E": "1"}).tolist()
     assert (frame["proba_0"] + frame["proba_1"]).round(6).eq(1).all()
     assert frame["decision"].is_unique
+
+
+_SMALL_DISKS = (
+    shutil.which("unshare")
+    and not subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=10, check=False
+    ).returncode
+)
+
+
+@pytest.mark.skipif(not _SMALL_DISKS, reason="this user can't mount a small disk of his own")
+@pytest.mark.parametrize("kilobytes", [8, *(pytest.param(size, marks=pytest.mark.long) for size in (12, 16)), 24])
+def test_a_disk_that_is_full_is_named_and_keeps_nothing_half_written(
+    promoted: Flights, tmp_path: Path, kilobytes: int
+) -> None:
+    """Too small for the first model, for a later one, for the plan: each page is 4 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    lepton = f"{shlex.quote(sys.executable)} -m lepton_plugins.cli.main pull flights --to {disk}/flights"
+    script = f"mount -t tmpfs -o size={kilobytes}k none {disk} && {{ {lepton}; echo $?; ls -A {disk}; }}"
+    ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "2\n"
+    assert ran.stderr == (
+        f"error: No space is left on the disk of {disk}/flights. Free some there, or pull to another place; "
+        f"nothing half-written was left.\n"
+    )
 
 
 def test_predict_tells_that_the_segment_column_is_missing(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
