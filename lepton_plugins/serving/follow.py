@@ -88,7 +88,9 @@ def follow(registry_uri: str | None, model: str, state: Path, interval: float, s
             digest = following.look()
         except Exception as caught:  # A registry can fail in any way; the next look may go well.
             error = caught
-            if _sentence(caught) != last:
+            # A server that waits for its first plan tells by itself why none came.
+            told = isinstance(caught, LeptonError) and read_pointer(state) is None
+            if _sentence(caught) != last and not told:
                 logger.error("%s", _sentence(caught), exc_info=None if isinstance(caught, LeptonError) else caught)
         last = None if error is None else _sentence(error)
         following.tell(digest, error)

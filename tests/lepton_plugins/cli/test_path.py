@@ -377,6 +377,24 @@ def test_explain_reads_stdin(lepton: Lepton, promoted: Flights, monkeypatch: pyt
     assert "Version 3 (v3) answers" in lepton("explain", "flights", "--data", "-").out
 
 
+def test_serving_an_unknown_model_says_so_once(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "lepton_plugins.cli.main",
+        "serve",
+        "flihgts",
+        "--port",
+        "0",
+        "--decisions",
+        "none",
+    ]
+    ran = subprocess.run([*command, "-q"], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == ran.stderr.count("'flihgts'") - 1 == 1, ran.stderr
+    assert "Did you mean 'flights'?" in ran.stderr
+
+
 def test_feedback_into_a_log(lepton: Lepton, promoted: Flights, tmp_path: Path) -> None:
     log, answers = tmp_path / "log", tmp_path / "answers.csv"
     data = promoted.folder / "july.csv"
