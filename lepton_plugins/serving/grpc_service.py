@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import msgspec
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from lepton_plugins import __version__
@@ -53,9 +54,9 @@ _STATUS = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    422: grpc.StatusCode.FAILED_PRECONDITION,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
     503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 _OUTPUT = message("ModelInferResponse.InferOutputTensor")
@@ -82,8 +83,7 @@ class GrpcService:
         server = grpc.aio.server(options=options)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                handler,
-                request_deserializer=message(f"{name}Request").FromString,
+                partial(_read, handler, message(f"{name}Request")),
                 response_serializer=message(f"{name}Response").SerializeToString,
             )
             for name, handler in self._calls().items()
@@ -160,6 +160,16 @@ class GrpcService:
         return made[0]
 
 
+async def _read(handler: _Handler, kind: Any, request: bytes, context: Any) -> Any:
+    """A call with its message read here: what grpcio can't read, it answers as a fault of the server."""
+    try:
+        read = kind.FromString(request)
+    except DecodeError:
+        found = f"The bytes are no {kind.DESCRIPTOR.full_name}"
+        await _abort(context, error_answer(RequestInvalid(found, expected="the protocol's message")))
+    return await handler(read, context)
+
+
 def _call(model: str, version: str, context: Any) -> Call:
     headers = {
         name.encode(): value if isinstance(value, bytes) else value.encode("latin-1", "replace")
@@ -207,6 +217,8 @@ def _tensors(request: Any) -> dict[str, NDArray[Any]]:
         if name in tensors:
             raise InputInvalid(name, "it twice", "each input once")
         if raws:
+            if given.contents.ByteSize():
+                raise InputInvalid(name, "both `contents` and raw_input_contents", "one of them")
             tensors[name] = decode_binary(name, given.datatype, shape, memoryview(raws[index]))
         else:
             tensors[name] = typed_tensor(name, given.datatype, shape, given.contents)

@@ -108,6 +108,8 @@ def test_forcing_a_version_needs_the_token(address, tensor_deployment):
         (lambda r: r.outputs.add(name="nope"), "INVALID_ARGUMENT", "request_invalid"),
         (lambda r: r.raw_input_contents.append(b"x"), "INVALID_ARGUMENT", "request_invalid"),
         (lambda r: r.ClearField("inputs"), "INVALID_ARGUMENT", "request_invalid"),
+        (lambda r: r.raw_input_contents.extend([b"x", b"y"]), "INVALID_ARGUMENT", "input_invalid"),
+        (lambda r: r.inputs[0].contents.fp32_contents.__setitem__(0, np.nan), "INVALID_ARGUMENT", "output_invalid"),
     ],
 )
 def test_what_does_not_fit_is_told_by_its_code(address, change, status, code):
@@ -117,6 +119,31 @@ def test_what_does_not_fit_is_told_by_its_code(address, change, status, code):
         call(address, "ModelInfer", request)
     assert refused.value.code().name == status
     assert refused.value.details().endswith(f"({code})")
+
+
+def test_bytes_that_are_no_message_are_the_clients_fault(address):
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/ModelInfer")(b"\xff\xff\xff", timeout=20)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().endswith("(request_invalid)")
+
+
+def test_versions_that_take_too_long_are_told_so(make_deployment, start_server, tmp_path):
+    slow = make_deployment(
+        tmp_path / "slow",
+        layout="tensors",
+        versions=1,
+        policy="weighted",
+        work={"1": 100_000},
+        around={"timeout": 0.001},
+    )
+    with start_server(slow.path, tmp_path, grpc_port=0) as server:
+        found = re.search(r"and (\S+) \(gRPC\)", server.said)
+        assert found is not None
+        with pytest.raises(grpc.RpcError) as refused:
+            call(found[1], "ModelInfer", infer_request())
+    assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "timed_out" in refused.value.details()
 
 
 def test_kserves_grpc_client(monkeypatch, address, tensor_deployment):
