@@ -120,6 +120,15 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of one version for one call (default: its cores by the plan).")
     ] = None,
+    busy_poll: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.01,
+            metavar="SECONDS",
+            help="Look so long for a next request before sleeping (default: 0.0002 with cores to spare, or 0).",
+        ),
+    ] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
     ] = None,
@@ -150,6 +159,7 @@ def serve(
             workers=workers,
             model_memory=model_memory,
             threads=threads,
+            busy_poll=busy_poll,
             grpc_port=grpc_port,
             certificate=certificate,
             key=key,

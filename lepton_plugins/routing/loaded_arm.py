@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from asyncio import _get_running_loop
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
@@ -18,6 +17,7 @@ from lepton_plugins.records.plan import Arm
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.cores import whole_cores
 from lepton_plugins.routing.inputs import Columns, fit_column, numpy_dtype
 from lepton_plugins.routing.micro_batch import MOST, MicroBatches
 from lepton_plugins.routing.streaming import Cancellation
@@ -150,7 +150,7 @@ def connections_of(model: LoadedModel) -> int | None:
 def parallel_calls(model: LoadedModel | None, processes: int = 1) -> int:
     """How many calls of a model (None: one that isn't loaded yet) run side by side in one of so many processes."""
     elsewhere = connections_of(model) if model is not None else None
-    return elsewhere or max((os.cpu_count() or 1) // processes, 1)
+    return elsewhere or whole_cores(processes)
 
 
 def streams(model: LoadedModel) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from lepton_plugins.errors import DirectoryInvalid, LeptonError
 from lepton_plugins.plugins import plugins, validation_lines
 from lepton_plugins.records.plan import Arm, DeploymentPlan
 from lepton_plugins.routing.backend import LoadedModel
+from lepton_plugins.routing.cores import available_cores, whole_cores
 from lepton_plugins.routing.directory import DeploymentDirectory
 from lepton_plugins.routing.loading import load_version
 from lepton_plugins.routing.model_cache import ModelCache, ModelKey
@@ -46,7 +46,7 @@ def threads_of(arm: Arm, processes: int) -> int | None:
     So many `processes` share them. None below two: the backend's own choice.
     """
     given = (arm.resources.cpu or 0.0) / arm.resources.replicas
-    cores = int(min(given, os.cpu_count() or 1) / processes)
+    cores = int(min(given, available_cores()) / processes)
     return cores if cores > 1 else None
 
 
@@ -86,7 +86,7 @@ class Models:
 
     def load_all(self, arms: Sequence[Arm]) -> list[LoadedModel]:
         """Side by side; if one fails, those loaded are given back."""
-        with ThreadPoolExecutor(min(len(arms), os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(len(arms), whole_cores())) as pool:
             futures = [pool.submit(self.load, arm) for arm in arms]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:

@@ -146,9 +146,15 @@ class BoundedProtocol(HttpToolsProtocol):
         head = end + len(known.after)
         if len(data) - head != int(data[start:end]):
             return False
+        return self._take(known.request, data[head:], alone=True)
+
+    def _take(self, request: DirectRequest, body: bytes, *, alone: bool) -> bool:
         assert self.serving is not None
-        self._taken = self.serving.turn.take(self, known.request, data[head:], alone=True)
-        return self._taken
+        self._taken = True  # Before the answer, which may be delivered at once.
+        if self.serving.turn.take(self, request, body, alone=alone):
+            return True
+        self._taken = False
+        return False
 
     def _alone(self, body: bytes) -> bool:
         """Whether a request came in one piece, and nothing with it."""
@@ -226,14 +232,17 @@ class BoundedProtocol(HttpToolsProtocol):
             assert self.serving is not None
             request = self.serving.direct_request(self.url, self.headers)
             alone = self._alone(body)
-            if request is not None and self.serving.turn.take(self, request, body, alone=alone):
+            if request is not None and self._take(request, body, alone=alone):
                 self._held = None
-                self._taken = True
                 if alone:
                     self._remember(request, body)
                 return
             self._let_go()
         super().on_message_complete()
+
+    def is_only(self) -> bool:
+        """Whether no other connection is open."""
+        return len(self.connections) == 1
 
     def hold(self) -> None:
         """Keep what comes until the answer to the request that was taken is delivered."""

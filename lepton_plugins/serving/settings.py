@@ -67,6 +67,10 @@ class ServingSettings(Record):
     None: as the plan says (`resources.model_memory`), else all are."""
     call_threads: int = Field(default=64, gt=0)
     """Threads for calls that are too long for the event loop; those of one version are answered together."""
+    busy_poll: float | None = Field(default=None, ge=0, le=0.01)
+    """Seconds to look for the next request before going to sleep, while requests follow one another so closely.
+
+    None: 0.0002 where each worker has a core to spare, else 0, which is never."""
     poll: float = Field(default=0.5, gt=0)
     """Seconds between two looks at a state directory's pointer."""
     limits: Limits = Limits()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from lepton_plugins.errors import NotReady
 from lepton_plugins.routing.routed import Routed
 from lepton_plugins.serving.backlog import Backlog
+from lepton_plugins.serving.busy_poll import BusyPoll, worth_polling
 from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
@@ -33,6 +34,10 @@ class Connection(Protocol):
         ...
 
     def deliver(self, answer: Answer) -> None: ...
+
+    def is_only(self) -> bool:
+        """Whether no other connection is open."""
+        ...
 
 
 class DirectRequest(NamedTuple):
@@ -71,6 +76,8 @@ class Turn:
         self._metrics = app.serving.metrics
         self._lanes = lanes
         self._backlog = backlog
+        seconds = app.settings.busy_poll
+        self._poll = BusyPoll(worth_polling(app.settings.workers) if seconds is None else seconds)
         self._taken: list[Taken] = []
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -95,11 +102,15 @@ class Turn:
                 return False
             connection.hold()
         call = Call(request.params, request.headers, body)
-        self._taken.append(Taken(connection, request, kind, short, call, perf_counter()))
-        if len(self._taken) == 1:
-            asyncio.get_running_loop().call_soon(self.end)
+        now = perf_counter()
+        self._taken.append(Taken(connection, request, kind, short, call, now))
+        self._poll.came(now)
         if served.degrades:
             call.since = self._backlog.since()  # The turn ends behind its answers.
+        if alone and connection.is_only():
+            self.end()  # There is nobody to wait for.
+        elif len(self._taken) == 1:
+            asyncio.get_running_loop().call_soon(self.end)
         return True
 
     def end(self) -> None:
@@ -112,11 +123,27 @@ class Turn:
             for one in taken:
                 one.connection.deliver(error_answer(NotReady()))
             return
+        if len(taken) == 1 and taken[0].short:
+            self._answer_one(served, taken[0])
+            return
         short = [one for one in taken if one.short]
         if len(short) < len(taken):
             self._send_aside(served, [one for one in taken if not one.short])
         if short:
             self._answer(served, short)
+
+    def _answer_one(self, served: Served, one: Taken) -> None:
+        start = perf_counter()
+        try:
+            if b"x-lepton-version" in one.call.headers:
+                self._app.check_forcing(served, one.call)
+            answer = one.request.route.run(served, one.call)
+        except Exception as error:
+            answer = error_answer(error)
+        end = perf_counter()
+        self._lanes.took_here(one.kind, end - start)
+        self._deliver(served, one, answer, end)
+        self._poll.answered(end)
 
     def _answer(self, served: Served, taken: Sequence[Taken]) -> None:
         start = perf_counter()
@@ -128,6 +155,7 @@ class Turn:
             self._lanes.took_here(kind, end - start, len(taken))
         for one, answer in zip(taken, answers, strict=True):
             self._deliver(served, one, answer, end)
+        self._poll.answered(end)
 
     def _send_aside(self, served: Served, taken: Sequence[Taken]) -> None:
         groups: list[Group] = []

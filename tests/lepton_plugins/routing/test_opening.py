@@ -69,14 +69,14 @@ print(elapsed, *heavy)
     [(None, 1, 1, None), (0.7, 1, 1, None), (3.9, 1, 1, 3), (8.0, 4, 1, 2), (8.0, 1, 2, 4), (64.0, 1, 1, 8)],
 )
 def test_an_arm_gets_the_threads_of_its_cores(monkeypatch, cpu, replicas, processes, expected):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("lepton_plugins.routing.opening.available_cores", lambda: 8.0)
     resources = ArmResources(cpu=cpu, replicas=replicas)
     arm = Arm(version="1", uri="", artifact_digest="", backend="", format="", share=1.0, resources=resources)
     assert threads_of(arm, processes) == expected
 
 
 def test_each_arm_has_its_own_threads(monkeypatch, build_directory, linear_files, weighted_policy, tmp_path):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("lepton_plugins.routing.opening.available_cores", lambda: 8.0)
     models = {version: linear_files[version] for version in ("1", "2", "3")}
     path = build_directory(tmp_path / "deployment", models, policy=weighted_policy({"1": 0.5, "2": 0.5}))
     plan = DeploymentDirectory.open(path).plan
