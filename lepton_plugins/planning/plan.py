@@ -168,7 +168,7 @@ class _Planning:
             baseline=paired.baseline,
             allocation=allocation,
             gain=gain,
-            rejected=self._rejected(chosen),
+            rejected=self._rejected(chosen, policy, proposal),
             warnings=tuple(warnings),
             evidence=tuple(item.evidence for item in chosen),
             spec=spec,
@@ -273,7 +273,9 @@ class _Planning:
                 raise EvidenceColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
         return inputs
 
-    def _rejected(self, chosen: Sequence[Candidate]) -> tuple[Rejection, ...]:
+    def _rejected(
+        self, chosen: Sequence[Candidate], policy: type[SelectionPolicy], proposal: Proposal | None
+    ) -> tuple[Rejection, ...]:
         idle = [item for item in self.admission.candidates if item not in chosen]
         means = dict(zip(self.paired.versions, self.paired.means.tolist(), strict=True))
         default = means[self.default]
@@ -282,11 +284,19 @@ class _Planning:
                 version=item.name,
                 code="no_share",
                 reason=f"it gets no traffic: {self.paired.metric} {means[item.name]:.5g} over all rows, the default's "
-                f"is {default:.5g}; no segment in which it is proved better, or no room for it",
+                f"is {default:.5g}; {self._passed_over(item.name, policy, proposal)}",
             )
             for item in idle
         ]
         return tuple(sorted([*self.admission.rejected, *unchosen], key=lambda item: by_number(item.version)))
+
+    def _passed_over(self, version: str, policy: type[SelectionPolicy], proposal: Proposal | None) -> str:
+        """Why no row goes to a version, as far as that is known."""
+        if proposal is None:
+            return f"{self.spec.policy.kind} {'asks' if policy.consults else 'chooses'} it for no row"
+        if proposal.allowed[:, self.paired.versions.index(version)].any():
+            return "others gain more for what they use, or there is no room for it"
+        return "no segment in which it is proved better"
 
 
 def _allocation(solution: AllocationSolution, form: Literal["mixture", "select"]) -> Allocation:

@@ -56,6 +56,23 @@ def test_rules_are_checked_against_the_signature(split_world, when, said):
     assert "policy.params.rules.0.when" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "params", "why"),
+    [
+        ("cascade", {"stages": [1, 2]}, "cascade asks it for no row"),
+        ("ensemble", {"members": [1, 2]}, "ensemble asks it for no row"),
+        ("rules", {"rules": [{"when": 'carrier == "DL"', "use": 2}]}, "rules chooses it for no row"),
+        ("segment_best", {"by": ["carrier"]}, "no segment in which it is proved better"),
+        ("weighted", {}, "others gain more for what they use, or there is no room for it"),
+    ],
+)
+def test_a_version_without_traffic_is_told_why_in_the_policys_own_terms(split_world, kind, params, why):
+    plan = planned(split_world, kind, params).plan
+    (reason,) = [item.reason for item in plan.rejected if item.version == "3"]
+    assert reason.startswith("it gets no traffic: log_loss ")
+    assert reason.endswith(f"; {why}")
+
+
 def test_a_cascade_keeps_quality_for_less_time(world):
     world.add("1", 0.6, aliases=("champion",), latency=latency(1000))
     world.add("2", 1.0, latency=latency(100))
