@@ -49,7 +49,7 @@ class Connections:
                 return self._ask(kept, opened, method, path, body, headers)
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 pass  # It was closed while nobody used it.
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 raise self._told(error) from None
         try:
             return self._ask(self._connect(), monotonic(), method, path, body, headers)

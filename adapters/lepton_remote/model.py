@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.inputs import numpy_dtype
 from lepton_remote.endpoint import Endpoint, TensorMetadata
+from lepton_remote.identity import Identity
 from lepton_remote.opening import open_peer
 from lepton_remote.peer import Peer, PeerAnswerInvalid
 
@@ -27,8 +27,8 @@ _READERS = {
 
 
 class RemoteModel:
-    """Asks its peer. The peer needn't be there yet: with the first call it must say of the model what it said when
-    the version was registered, else DigestMismatch.
+    """Asks its peer. The peer needn't be there yet; it must say of the model what it said when the version was
+    registered, else DigestMismatch.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -39,13 +39,11 @@ class RemoteModel:
         self._peer: Peer = open_peer(endpoint)
         self._shapes = {item.name: item.shape for item in endpoint.metadata.inputs}
         self._fields = {field.name: field for field in self.signature.inputs} if self.signature is not None else {}
-        self._lock = Lock()
-        self._checked = False
+        self._identity = Identity(endpoint, self._peer.metadata)
 
     def predict(self, columns: Mapping[str, NDArray[Any]], output: OutputKind) -> NDArray[Any]:
         named = self._output(output)
-        if not self._checked:
-            self._check()
+        self._identity.check()
         given = {name: self._tensor(name, column) for name, column in columns.items()}
         rows = len(next(iter(given.values())))
         answered = self._peer.infer(given, [named] if named is not None else [])
@@ -61,12 +59,6 @@ class RemoteModel:
 
     def close(self) -> None:
         self._peer.close()
-
-    def _check(self) -> None:
-        with self._lock:
-            if not self._checked:
-                self._endpoint.check(self._peer.metadata())
-                self._checked = True
 
     def _tensor(self, name: str, column: NDArray[Any]) -> NDArray[Any]:
         field = self._fields.get(name)

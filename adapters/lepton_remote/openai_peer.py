@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
-from threading import Lock
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from lepton_plugins.records.signature import Signature
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_remote.connections import Connections
 from lepton_remote.endpoint import Endpoint, Metadata
+from lepton_remote.identity import Identity
 from lepton_remote.peer import PeerAnswerInvalid, PeerRefused, PeerUnavailable, token_of
 
 logger = logging.getLogger("lepton_remote")
@@ -125,7 +125,7 @@ class OpenAiPeer:
 class ChatModel:
     """A chat model in the shape of a loaded one. As a label it answers the text of the first choice.
 
-    With the first call the peer must say of the model what it said when the version was registered.
+    The peer must say of the model what it said when the version was registered.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -134,13 +134,12 @@ class ChatModel:
         self.connections = endpoint.connections
         self._endpoint = endpoint
         self._peer = OpenAiPeer(endpoint)
-        self._lock = Lock()
-        self._checked = False
+        self._identity = Identity(endpoint, self._peer.metadata)
 
     def predict(self, columns: Mapping[str, NDArray[Any]], output: OutputKind) -> NDArray[Any]:
         if output != "label":
             raise OutputUnavailable(None, output, "text")
-        self._check()
+        self._identity.check()
         texts = [self._text(messages) for messages in columns["messages"]]
         return np.array(texts, dtype=object)
 
@@ -150,7 +149,7 @@ class ChatModel:
         """The answer to a chat completion, as it comes."""
         if request is None:
             raise StreamingUnavailable("This version", "parts but to /v1/chat/completions")
-        self._check()
+        self._identity.check()
         return self._peer.parts(request, cancelled)
 
     def close(self) -> None:
@@ -162,9 +161,3 @@ class ChatModel:
             return msgspec.json.decode(content, type=_Completion).choices[0].message.content or ""
         except (msgspec.DecodeError, IndexError) as error:
             raise PeerAnswerInvalid(self._endpoint.url, str(error)) from None
-
-    def _check(self) -> None:
-        with self._lock:
-            if not self._checked:
-                self._endpoint.check(self._peer.metadata())
-                self._checked = True

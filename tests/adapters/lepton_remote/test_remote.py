@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from lepton_plugins.errors import DigestMismatch, ModelFilesInvalid, OutputUnava
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend, load_version
 from lepton_plugins.routing.router import Router
+from lepton_plugins.serving.pointer import write_pointer
 from lepton_remote.backend import describe
 from lepton_remote.connections import Connections
 from lepton_remote.endpoint import read_endpoint
@@ -77,6 +80,59 @@ def test_a_peer_that_serves_something_else_than_it_did_is_refused(tensor_peer, t
     model, _, _ = load_version(folder, "2")
     with pytest.raises(DigestMismatch):
         model.predict({"X": ROWS}, "proba")
+
+
+def test_a_peer_that_is_replaced_is_noticed(serving, tensor_peer, tmp_path, monkeypatch):
+    made, _ = tensor_peer
+    other = serving.build_deployment(tmp_path / "other", layout="tensors", versions=2, policy="weighted")
+    state = tmp_path / "state"
+    for deployment in (made, other):
+        shutil.copytree(deployment.path, state / named(deployment))
+    write_pointer(state, named(made))
+    with serving.run_server(state, tmp_path, grpc_port=0, poll=0.05) as server:
+        monkeypatch.setattr("lepton_remote.identity._AGE", 0.2)
+        models = []
+        for protocol, url in addresses(server).items():
+            model, _, _ = load_version(describe(url, "flights", tmp_path / protocol), "1")
+            assert model.predict({"X": ROWS}, "proba").shape == (2, 2)
+            models.append(model)
+        write_pointer(state, named(other))
+        deadline = time.monotonic() + 10
+        while httpx.get(f"{server.url}/v2/models/flights").json()["versions"] != ["1", "2"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)
+        for model in models:
+            for _ in range(2):
+                with pytest.raises(DigestMismatch):
+                    model.predict({"X": ROWS}, "proba")
+            model.close()
+
+
+def named(deployment) -> str:
+    return f"revisions/{deployment.plan.digest.removeprefix('sha256:')}"
+
+
+def test_an_answer_that_breaks_off_is_the_peers_fault():
+    """On a connection that was used before, too."""
+    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                for part in (whole, whole[:-1]):
+                    connection.recv(65536)
+                    connection.sendall(part)
+
+        peer = threading.Thread(target=answer)
+        peer.start()
+        connections = Connections(f"http://127.0.0.1:{listener.getsockname()[1]}", 4, 5.0)
+        assert connections.ask("POST", "/", b"{}", {})[2] == b"ok"
+        with pytest.raises(PeerUnavailable, match="IncompleteRead"):
+            connections.ask("POST", "/", b"{}", {})
+        peer.join()
+        connections.close()
 
 
 def test_what_a_descriptor_must_be(tmp_path):
@@ -210,8 +266,6 @@ ModelServer(http_port=int(sys.argv[1]), grpc_port=int(sys.argv[2]), workers=1).s
 @pytest.mark.timeout(120)
 def test_a_kserve_server_over_both_protocols(tmp_path):
     pytest.importorskip("kserve")
-    import socket
-
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
