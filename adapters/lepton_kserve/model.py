@@ -113,7 +113,7 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
         reply = served.predict(call, columns, rows)
         binary = bool(payload.from_grpc or payload.use_binary_outputs)
         return reply, InferResponse(
-            response_id=payload.id or reply.request,
+            response_id=payload.id or reply.decision,
             model_name=self.name,
             model_version=reply.version,
             infer_outputs=[_output(served, reply, name, binary) for name in wanted],

@@ -105,8 +105,8 @@ def _flatten(name: str, datatype: str, shape: list[int], data: msgspec.Raw, erro
         raise InputInvalid(name, f"data that isn't {datatype} ({error})", f"{datatype} values") from None
     for depth, length in enumerate(shape[1:], start=1):
         if not isinstance(values, list) or not all(isinstance(part, list) and len(part) == length for part in values):
-            if depth == 1:
-                break
+            if depth == 1 and not (isinstance(values, list) and any(isinstance(part, list) for part in values)):
+                break  # It was meant to be flat.
             raise InputInvalid(name, "data nested otherwise than its shape", f"lists nested as the shape {shape}")
         if depth == 1 and len(values) != shape[0]:
             raise InputInvalid(name, f"{len(values)} lists", f"{shape[0]} for the shape {shape}")

@@ -15,6 +15,7 @@ from lepton_plugins.errors import (
     ModelNotFound,
     NotReady,
     NoVersionAnswered,
+    NullUnanswered,
     OutputInvalid,
     Overloaded,
     RequestInvalid,
@@ -60,6 +61,9 @@ def error_answer(error: Exception) -> Answer:
             said["field"] = _short(error.field)
         if error.expected is not None:
             said["expected"] = _short(error.expected)
+    if isinstance(error, NullUnanswered):
+        said["field"] = _short(error.inputs[0])
+        said["expected"] = "a value, or a version that takes null"
     if isinstance(error, NoVersionAnswered):
         said["id"] = error.reference
     return Answer(encode_json(said), _headers(error), error.http_status)

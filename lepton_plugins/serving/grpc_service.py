@@ -199,7 +199,7 @@ def _answer(request: Any, made: list[Any], served: Served, call: Call) -> Answer
         _RESPONSE(
             model_name=served.model,
             model_version=reply.version,
-            id=request.id or reply.request,
+            id=request.id or reply.decision,
             outputs=outputs,
             raw_output_contents=raw or (),
         )

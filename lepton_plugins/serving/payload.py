@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import TypeVar
 
 import msgspec
@@ -31,9 +32,15 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def _without_nan(body: bytes) -> bytes:
     try:
-        return msgspec.json.encode(json.loads(body, parse_constant=_constant))
+        return msgspec.json.encode(json.loads(body, parse_constant=_constant, parse_float=_finite))
     except (ValueError, OverflowError, RecursionError):
         raise RequestInvalid("The body isn't JSON") from None
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError(text)  # It would be written as null.
+    return number
 
 
 def _constant(name: str) -> None:

@@ -89,7 +89,9 @@ class JsonField:
         try:
             if self.kind == "b":
                 return {"true": True, "1": True, "false": False, "0": False}[cell.strip().lower()]
-            return float(cell) if self.kind == "f" else int(cell)
+            if "_" in cell:
+                raise ValueError(cell)  # A number to Python, and to nobody else.
+            return float(cell) if self.kind == "f" or "." in cell else int(cell)
         except (ValueError, KeyError):
             raise InputInvalid(self.name, repr(cell[:80]), self.expected) from None
 

@@ -21,12 +21,13 @@ BINARY = (b"content-type", b"application/octet-stream")
 class Reply:
     """`version` is the one that answered all rows, or MIXED; then `versions` names each row's.
 
-    `headers` are the response's: x-lepton-decision is the decision's id for one row, and for several
-    the request's, to which `/<row>` is appended. `causes` say of each row why a fallback answered it.
-    `block` has the decisions, together with those of the requests that were answered with this one.
+    `decision` is the decision's id for one row, and for several the request's, to which `/<row>` is appended: the
+    header x-lepton-decision, and the answer's id where the request has none. `headers` are the response's. `causes` say
+    of each row why a fallback answered it. `block` has the decisions, together with those of the requests that were
+    answered with this one.
     """
 
-    __slots__ = ("block", "causes", "default", "headers", "request", "role", "rows", "values", "version", "versions")
+    __slots__ = ("block", "causes", "decision", "default", "headers", "role", "rows", "values", "version", "versions")
 
     def __init__(
         self,
@@ -34,7 +35,6 @@ class Reply:
         version: str,
         default: str,
         headers: Headers,
-        request: str,
         decision: str,
         causes: Sequence[str | None] | None,
         block: DecisionBlock,
@@ -47,7 +47,7 @@ class Reply:
         self.versions = versions
         self.default = default
         self.role = version if versions is not None else self.role_of(version)
-        self.request = request
+        self.decision = decision
         self.causes = causes
         self.headers: Headers = [*headers, (b"x-lepton-decision", decision.encode())]
 
@@ -60,11 +60,11 @@ class Reply:
         version = block.arms[first]
         values, causes = prediction.values, block.fallback
         if len(arms) == 1:
-            return cls(values, version, default, headers[version], request, f"{request}/0", causes, block)
+            return cls(values, version, default, headers[version], f"{request}/0", causes, block)
         if (arms == first).all():
-            return cls(values, version, default, headers[version], request, request, causes, block)
+            return cls(values, version, default, headers[version], request, causes, block)
         versions = [block.arms[arm] for arm in arms.tolist()]
-        return cls(values, MIXED, default, headers[MIXED], request, request, causes, block, versions)
+        return cls(values, MIXED, default, headers[MIXED], request, causes, block, versions)
 
     @classmethod
     def each(cls, prediction: Prediction, default: str, headers: Mapping[str, Headers]) -> list[Reply]:
@@ -77,7 +77,7 @@ class Reply:
             identity = f"{block.request}/{row}"
             cause = None if causes is None or causes[row] is None else [causes[row]]
             one = values[row : row + 1]
-            replies.append(cls(one, version, default, headers[version], identity, identity, cause, block))
+            replies.append(cls(one, version, default, headers[version], identity, cause, block))
         return replies
 
     def role_of(self, version: str) -> str:

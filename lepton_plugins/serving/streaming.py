@@ -63,7 +63,7 @@ def generate_stream(served: Served, call: Call) -> AskedStream:
 
     def write(reply: Reply, part: Any) -> bytes:
         said: dict[str, Any] = {"model_name": served.model, "model_version": reply.version}
-        said["id"] = identity if identity is not None else reply.request
+        said["id"] = identity if identity is not None else reply.decision
         said["text_output" if isinstance(part, str) else "output"] = part
         return b"data: " + encode_json(said) + b"\n\n"
 

@@ -93,28 +93,33 @@ def infer(served: Served, call: Call) -> Asked:
         raise RequestInvalid(f"Found {len(request.inputs)} inputs", expected=f"at most {served.limits.tensors}")
     tensors = _tensors(request, binary)
     wanted = wanted_outputs(served, [output.name for output in request.outputs or ()])
+    asked = list(zip(wanted, _in_binary(request), strict=True))
     columns, rows = served.reader.tensors(tensors)
-    return Asked(call, columns, rows, partial(_answer, served, request, wanted))
+    return Asked(call, columns, rows, partial(_answer, served, request.id, asked))
 
 
-def _answer(served: Served, request: InferRequest, wanted: list[str], reply: Reply) -> Answer:
-    content: dict[str, Any] = {
+def _answer(served: Served, identity: str | None, asked: list[tuple[str, bool]], reply: Reply) -> Answer:
+    behind: list[bytes] = []
+    content = {
         "model_name": served.model,
         "model_version": reply.version,
-        "id": request.id if request.id is not None else reply.request,
+        "id": identity if identity is not None else reply.decision,
+        "outputs": [_output(served, reply, name, behind if binary else None) for name, binary in asked],
     }
-    asked = request.outputs or []
-    every = bool(request.parameters and request.parameters.get("binary_data_output"))
-    if not every and not any(output.parameters for output in asked):
-        content["outputs"] = [_output(served, reply, name, None) for name in wanted]
-        return reply.answer(content)
-    behind: list[bytes] = []
-    chosen = [(output.parameters or {}).get("binary_data", every) for output in asked] or [every]
-    content["outputs"] = [
-        _output(served, reply, name, behind if binary_data else None)
-        for name, binary_data in zip(wanted, chosen, strict=True)
-    ]
     return reply.binary_answer(content, behind) if behind else reply.answer(content)
+
+
+def _in_binary(request: InferRequest) -> list[bool]:
+    """Whether each output is to be bytes behind the JSON."""
+    every = _flag(request.parameters, "binary_data_output", False)
+    return [_flag(output.parameters, "binary_data", every) for output in request.outputs or ()] or [every]
+
+
+def _flag(parameters: dict[str, Any] | None, name: str, default: bool) -> bool:
+    value = default if parameters is None else parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise RequestInvalid(f"The parameter {name!r} is {value!r}"[:100], field=name, expected="true or false")
+    return value
 
 
 def _tensors(request: InferRequest, binary: BinaryPart | None) -> dict[str, NDArray[Any]]:

@@ -68,6 +68,8 @@ def test_invocations_takes_csv(client, deployment):
     assert (short.status_code, short.json()["code"]) == (400, "request_invalid")
     text = client.post("/invocations", content="x0,x1,x2,x3\n1,a,1,1\n", headers={"content-type": "text/csv"})
     assert (text.status_code, text.json()["field"]) == (400, "x1")
+    grouped = client.post("/invocations", content="x0,x1,x2,x3\n1,1_000,1,1\n", headers={"content-type": "text/csv"})
+    assert (grouped.status_code, grouped.json()["field"]) == (400, "x1")
 
 
 def test_mlflows_health_routes(client):
@@ -114,3 +116,9 @@ def test_pythons_nan_is_read_as_missing(client):
     response = client.post("/invocations", content=body, headers={"content-type": "application/json"})
     # A linear model has no answer for a missing number; the point is that the body was understood.
     assert response.json()["code"] != "request_invalid"
+
+
+def test_a_number_beyond_doubles_is_no_missing_one(client):
+    body = '{"dataframe_records": [{"x0": 1e999, "x1": NaN, "x2": 1.0, "x3": 1.0}]}'
+    response = client.post("/invocations", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (400, "request_invalid")

@@ -94,6 +94,27 @@ def test_requested_outputs(client):
     assert unknown.json()["field"] == "nope"
 
 
+def test_an_answer_without_an_id_has_the_decisions(client):
+    for rows in (1, 1, 1, 1, 2):  # The first calls run in a thread and the next on the event loop, one by one or not.
+        response = infer(client, inputs=columns([ROW] * rows))
+        assert response.json()["id"] == response.headers["x-lepton-decision"]
+        assert response.headers["x-lepton-decision"].endswith("/0") == (rows == 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"parameters": {"binary_data_output": "false"}}, "binary_data_output"),
+        ({"parameters": {"binary_data_output": None}}, "binary_data_output"),
+        ({"outputs": [{"name": "proba", "parameters": {"binary_data": 0}}]}, "binary_data"),
+    ],
+)
+def test_whether_an_output_is_binary_is_said_by_true_or_false(client, body, field):
+    response = infer(client, inputs=columns([ROW]), **body)
+    assert (response.status_code, response.json()["field"]) == (400, field)
+    assert response.json()["expected"] == "true or false"
+
+
 def test_a_matrix_stands_for_the_columns_that_are_not_named(client, deployment):
     matrix = {"name": "input-0", "shape": [2, 4], "datatype": "FP32", "data": [ROW, ROW]}
     carrier = {"name": "carrier", "shape": [2], "datatype": "BYTES", "data": ["UA", "UA"]}
@@ -120,6 +141,15 @@ def test_a_null_number_is_missing_not_zero(client):
     assert (response.status_code, response.json()["code"]) == (422, "output_invalid")
     assert response.json()["error"].startswith("Input 'x0' is null in row 0; version 1")
     assert "no finite answer" in response.json()["error"]
+    assert response.json()["field"] == "x0"
+    assert response.json()["expected"].startswith("a value")
+
+
+def test_nested_data_of_another_shape_is_told_as_such(tensor_server):
+    for data in ([[1], [2], [3], [4]], [[1, 2, 3]], [[[1, 2, 3, 4]]]):
+        with tensor_server.client() as client:
+            response = infer(client, inputs=[{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": data}])
+        assert response.json()["error"].startswith("Input 'X': found data nested otherwise than its shape")
 
 
 @pytest.mark.parametrize(
