@@ -31,8 +31,8 @@ def generate(
     """Render `directory` into `to`: a new directory, an empty one, or what was rendered there before, unchanged.
 
     `registry` is the URI of the one in use: a target with an option of that name is told. All or nothing: what
-    a failing target wrote doesn't stay, what was rendered before does. UnknownPlugin, DirectoryInvalid, InvalidInput,
-    PlaceTaken, PlaceUnwritable.
+    a failing target wrote doesn't stay, what was rendered before does, until all of the new is there. UnknownPlugin,
+    DirectoryInvalid, InvalidInput, PlaceTaken, PlaceUnwritable.
     """
     renderer = open_target(target)
     if registry is not None and "registry" in renderer.Options.model_fields:
@@ -44,10 +44,10 @@ def generate(
         rendered = Path(folder) / "rendered"
         rendered.mkdir()
         files = list(renderer.render(plan, directory, rendered, checked))
-        with in_place_of(to):
-            put(rendered, to)
-            told = dict(renderer.finish(plan, to, checked)) if isinstance(renderer, FinishingTarget) else {}
-            record = write_record(to, files)  # Not before: what is registered is what was rendered.
+        with in_place_of(to) as made:
+            put(rendered, made)
+            told = dict(renderer.finish(plan, made, to, checked)) if isinstance(renderer, FinishingTarget) else {}
+            record = write_record(made, files)  # Not before: what is registered is what was rendered.
     return Generated(plan.model, sorted([*files, record]), told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from shutil import copytree, rmtree
 from uuid import uuid4
 
 from lepton_plugins.errors import PlaceTaken, PlaceUnwritable
+from lepton_plugins.folder_swap import take_place
 
 #: As `sha256sum` writes it, so that `sha256sum -c` reads it.
 RECORD = Path(".lepton-generated")
@@ -57,27 +59,43 @@ def put(rendered: Path, folder: Path) -> None:
 
 
 @contextmanager
-def in_place_of(folder: Path) -> Iterator[None]:
-    """Make `folder` anew within: what was rendered there before goes away at the end, or comes back where it fails."""
-    before = folder.with_name(f".{folder.name}-{uuid4().hex[:8]}") if rendered_before(folder) else None
-    if before is not None:
+def in_place_of(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` at the end, in one step; where it fails all stays.
+
+    It lies beside `folder`. An empty one that can't be replaced, such as a mounted one, is filled itself, and emptied
+    again where that fails. PlaceTaken, PlaceUnwritable.
+    """
+    rendered_before(folder)
+    place = folder.resolve()
+    if _fixed(place):
         try:
-            folder.rename(before)
+            yield place
+        except BaseException:
+            for path in place.iterdir():  # All that is there is ours.
+                rmtree(path) if path.is_dir() else path.unlink()
+            raise
+        return
+    made = place.with_name(f".{place.name}-{uuid4().hex[:8]}")
+    try:
+        try:
+            made.mkdir(parents=True)
         except OSError as error:
             raise PlaceUnwritable(folder, error) from error
-    empty = folder.exists()
-    try:
-        yield
-    except BaseException:
-        for path in folder.iterdir() if empty else ():  # All that is there is ours.
-            rmtree(path) if path.is_dir() else path.unlink()
-        if not empty:
-            rmtree(folder, ignore_errors=True)
-        if before is not None:
-            before.rename(folder)
-        raise
-    if before is not None:
-        rmtree(before, ignore_errors=True)
+        yield made
+        rendered_before(folder)
+        try:
+            take_place(made, place)
+        except OSError as error:
+            raise PlaceUnwritable(folder, error) from error
+    finally:
+        rmtree(made, ignore_errors=True)
+
+
+def _fixed(place: Path) -> bool:
+    """Whether an empty folder stands there that can be filled, but not replaced."""
+    if not place.is_dir() or any(place.iterdir()):
+        return False
+    return place.is_mount() or not os.access(place.parent, os.W_OK)
 
 
 def _digest(file: Path) -> str:

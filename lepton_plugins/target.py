@@ -29,11 +29,12 @@ class Target(Protocol):
 
 @runtime_checkable
 class FinishingTarget(Target, Protocol):
-    """A target that has something to do, or to tell, once the files are where they were asked for."""
+    """A target that has something to do with the files, or to tell of them, once all are written."""
 
-    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
-        """Called after `render` with the files in `to`; what it tells, such as `next` → the command to go on with.
+    def finish(self, plan: DeploymentPlan, rendered: Path, to: Path, options: BaseModel) -> Mapping[str, str]:
+        """Called after `render`; what it tells, such as `next` → the command to go on with.
 
-        Where it raises, the files don't stay.
+        The files lie in `rendered` and come to `to`, where they were asked for, as the last step of all; where it
+        raises they don't.
         """
         ...

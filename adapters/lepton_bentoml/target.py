@@ -123,7 +123,7 @@ class BentomlTarget:
         (to / "service.py").write_text(text, encoding="utf-8")
         return files_below(to)
 
-    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+    def finish(self, plan: DeploymentPlan, rendered: Path, to: Path, options: BaseModel) -> Mapping[str, str]:
         told = {"next": f"cd {shlex.quote(str(to))} && bentoml build service:Router"}
         if find_spec("uv") is None and shutil.which("uv") is None:
             told["note"] = "`bentoml build` installs uv, over the network, where it is missing: pip install uv"

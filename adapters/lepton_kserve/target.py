@@ -52,16 +52,17 @@ class KserveTarget:
             upload(opened, options.upload, options.mount)
         return files_below(to)
 
-    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+    def finish(self, plan: DeploymentPlan, rendered: Path, to: Path, options: BaseModel) -> Mapping[str, str]:
         """Build and push each image, then apply all."""
         assert isinstance(options, KserveOptions)
         commands, told = [], {}
-        for folder in sorted(to.rglob("image")):
+        for folder in sorted(rendered.rglob("image")):
             manifest = folder.parent / "inferenceservice.yaml"
             if manifest.is_file():
                 service = yaml.safe_load(manifest.read_text(encoding="utf-8"))
                 image = shlex.quote(service["spec"]["predictor"]["containers"][0]["image"])
-                commands += [f"docker build -t {image} {shlex.quote(str(folder))}", f"docker push {image}"]
+                place = shlex.quote(str(to / folder.relative_to(rendered)))
+                commands += [f"docker build -t {image} {place}", f"docker push {image}"]
         if options.base_image is None and any(arm.resources.gpu for arm in plan.arms):
             told["note"] = "versions run on GPUs, and the images build on Python's, which has no CUDA: --base-image"
         return {"next": " && ".join([*commands, f"kubectl apply -k {shlex.quote(str(to))}"]), **told}

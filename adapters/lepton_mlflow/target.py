@@ -74,13 +74,13 @@ class MlflowTarget:
         _write_yaml(to / "MLmodel", _mlmodel(plan, embedded=options.lepton_requirement is None))
         return files_below(to)
 
-    def finish(self, plan: DeploymentPlan, to: Path, options: BaseModel) -> Mapping[str, str]:
+    def finish(self, plan: DeploymentPlan, rendered: Path, to: Path, options: BaseModel) -> Mapping[str, str]:
         """Register it if that was asked for; tells its name, and how it is served."""
         assert isinstance(options, MlflowOptions)
         told, where = {}, shlex.quote(str(to))
         name = options.register_as or (f"{plan.model}-router" if options.registered else None)
         if name is not None:
-            told["registered"] = register_router(name, to, plan, options.registry).uri
+            told["registered"] = register_router(name, rendered, plan, options.registry).uri
             where = shlex.quote(told["registered"])
         told["next"] = f"mlflow models serve -m {where} --env-manager local"
         if untyped := [field.name for field in plan.signature.inputs if field.dtype == "object"]:

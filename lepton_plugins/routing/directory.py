@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from lepton_plugins.canonical import canonical_json, digest_bytes, digest_tree
 from lepton_plugins.errors import DigestMismatch, DirectoryInvalid, DiskFull, PlanNotFound
+from lepton_plugins.folder_swap import take_place
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.plan import Arm, DeploymentPlan, PlanRevision
 from lepton_plugins.registry import Registry
@@ -123,7 +124,8 @@ def pull(
             _write_models(registry, model, plan, staging, [to, *share], progress)
             write_plan(plan, files, staging)
             _sync_tree(staging)
-            _replace(staging, to)
+            take_place(staging, to)
+            _sync(to.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except (OSError, DiskFull) as error:
@@ -247,23 +249,6 @@ def _check_replaceable(to: Path) -> None:
     if not to.exists() or (to.is_dir() and ((to / PLAN).is_file() or not any(to.iterdir()))):
         return
     raise DirectoryInvalid(to, "it exists and holds something else; name a new or an empty directory")
-
-
-def _replace(staging: Path, to: Path) -> None:
-    """Put `staging` in the place of `to`."""
-    if to.exists():
-        old = Path(mkdtemp(prefix=f".{to.name}-old-", dir=to.parent))
-        to.rename(old / "replaced")
-        try:
-            staging.rename(to)
-        except OSError:
-            (old / "replaced").rename(to)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-    else:
-        staging.rename(to)
-    _sync(to.parent)
 
 
 def _sync_tree(path: Path) -> None:

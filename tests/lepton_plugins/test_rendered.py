@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,63 @@ def test_where_rendering_anew_fails_the_one_before_stays(rendered: Path) -> None
         generate(rendered.parent / "deployment", "mlflow", rendered, options)
     assert _bytes(rendered) == before
     assert sorted(path.name for path in rendered.parent.iterdir()) == ["deployment", "to"]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import lepton_plugins.generate as generating
+
+step, deployment, to = sys.argv[1:]
+last = getattr(generating, step)
+
+def killed(*given):
+    last(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(generating, step, killed)
+generating.generate(Path(deployment), "bentoml", Path(to), {"name": "another"})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="it is killed by a signal")
+@pytest.mark.parametrize("step", ["put", "write_record"])
+def test_a_run_that_is_killed_leaves_the_one_before_whole(rendered: Path, step: str) -> None:
+    before = _bytes(rendered)
+    command = [sys.executable, "-c", _KILLED, step, str(rendered.parent / "deployment"), str(rendered)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert _bytes(rendered) == before
+    generate(rendered.parent / "deployment", "bentoml", rendered, {"name": "another"})
+    assert "another" in (rendered / "service.py").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes two renames")
+def test_whoever_looks_while_it_is_replaced_finds_all_of_it(rendered: Path) -> None:
+    done, looks = threading.Event(), []
+    last = rendered / ".lepton-generated"
+
+    def look() -> None:
+        while not done.is_set():
+            looks.append(last.exists())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for name in ("another", "third"):
+            generate(rendered.parent / "deployment", "bentoml", rendered, {"name": name})
+    finally:
+        done.set()
+        looking.join()
+    assert len(looks) > 100
+    assert all(looks)
+
+
+def test_a_link_to_the_place_stays_one(rendered: Path) -> None:
+    link = rendered.with_name("link")
+    link.symlink_to(rendered)
+    generate(rendered.parent / "deployment", "bentoml", link, {"name": "another"})
+    assert link.is_symlink()
+    assert "another" in (rendered / "service.py").read_text()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="/dev/full and /proc are Linux's")

@@ -166,7 +166,7 @@ def test_the_image_of_a_version_on_a_gpu_has_what_uses_it(topology: str, folder:
     if of_cpu is not None:
         assert "onnxruntime==" in (tmp_path / "to" / of_cpu / "image" / "requirements.txt").read_text()
     options = KserveTarget.Options.model_validate({})
-    told = KserveTarget().finish(plan, tmp_path / "to", options)
+    told = KserveTarget().finish(plan, tmp_path / "to", tmp_path / "to", options)
     assert "--base-image" in told["note"]
     assert told["next"].count("docker build") == (3 if topology == "distributed" else 1)
 
