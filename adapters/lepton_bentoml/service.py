@@ -39,6 +39,7 @@ from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.app import ServingApp
 from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.limiting import limits_from
 from lepton_plugins.serving.routes import ROUTES
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings, token_from
@@ -131,7 +132,12 @@ def _mounted(app: ServingApp) -> Starlette:
 
 def _settings() -> ServingSettings:
     # Reached from anywhere: admin routes and forcing a version ask for the token.
-    return ServingSettings(host="0.0.0.0", token=token_from(os.environ), decisions=os.environ.get("LEPTON_DECISIONS"))
+    return ServingSettings(
+        host="0.0.0.0",
+        token=token_from(os.environ),
+        decisions=os.environ.get("LEPTON_DECISIONS"),
+        limits=limits_from(os.environ),
+    )
 
 
 # --- endpoints, typed by a plan ------------------------------------------------------------------

@@ -19,6 +19,7 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.call import Call
 from lepton_plugins.serving.datatypes import datatype_of
+from lepton_plugins.serving.limiting import limits_from
 from lepton_plugins.serving.pointer import Hold
 from lepton_plugins.serving.reply import Reply
 from lepton_plugins.serving.served import Served
@@ -46,7 +47,9 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
 
     def __init__(self, directory: Path | str, name: str | None = None, *, decisions: str | None = None) -> None:
         """Load the deployment directory; `name` is by default the plan's model, `decisions` the log's URI."""
-        self._settings = ServingSettings(host="0.0.0.0", token=token_from(os.environ), decisions=decisions)
+        self._settings = ServingSettings(
+            host="0.0.0.0", token=token_from(os.environ), decisions=decisions, limits=limits_from(os.environ)
+        )
         self._access = Access(self._settings)
         self._directory = Path(directory)
         self._served: Served | None = None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lepton_plugins.errors import LeptonError
+from lepton_plugins.serving.limiting import limits_from
 from lepton_plugins.serving.run import serve
 from lepton_plugins.serving.settings import ServingSettings, token_from
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             aliases=tuple(given.alias),
             decisions=given.decisions,
             learning=given.learning,
+            limits=limits_from(os.environ),
         )
         serve(given.deployment, given.host, given.port, settings=settings)
     except LeptonError as error:

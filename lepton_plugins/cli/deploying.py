@@ -129,6 +129,14 @@ def serve(
             help="Look so long for a next request before sleeping (default: 0.0002 with cores to spare, or 0).",
         ),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What a request may cost: body=64Mi, body_time=5s, rows, tensors, header, part_time, in_flight, "
+            "queued (default: LEPTON_LIMITS).",
+        ),
+    ] = None,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve V2 over gRPC on this port too.")
     ] = None,
@@ -146,26 +154,49 @@ def serve(
     with ExitStack() as stack:
         gc.disable()  # Until it serves: nothing of what is loaded goes away again.
         stack.callback(gc.enable)
+        from pydantic import ValidationError
+
+        from lepton_plugins.errors import InvalidInput
+        from lepton_plugins.plugins import validation_lines
+        from lepton_plugins.serving.limiting import limits_from
         from lepton_plugins.serving.run import serve as run
         from lepton_plugins.serving.settings import ServingSettings, token_from
+        from lepton_plugins.serving.tls import check_pair
 
-        settings = ServingSettings(
-            host=host,
-            token=token_from(os.environ, token_file),
-            allowed_hosts=tuple(allowed_host or ()),
-            decisions=None if decisions == "none" else decisions,
-            log_context=not no_context,
-            learning=None if learning == "none" else learning,
-            workers=workers,
-            model_memory=model_memory,
-            threads=threads,
-            busy_poll=busy_poll,
-            grpc_port=grpc_port,
-            certificate=certificate,
-            key=key,
-        )
+        try:
+            settings = ServingSettings(
+                host=host,
+                token=token_from(os.environ, token_file),
+                allowed_hosts=tuple(allowed_host or ()),
+                decisions=None if decisions == "none" else decisions,
+                log_context=not no_context,
+                learning=None if learning == "none" else learning,
+                workers=workers,
+                model_memory=model_memory,
+                threads=threads,
+                busy_poll=busy_poll,
+                grpc_port=grpc_port,
+                certificate=certificate,
+                key=key,
+                limits=limits_from(os.environ, pairs(limit or [], "--limit")),
+            )
+        except ValidationError as error:
+            raise InvalidInput(f"{validation_lines(error)}.") from None
+        if certificate is not None:
+            check_pair(certificate, key)
+        if settings.token is None and not settings.loopback:
+            terminal.note(
+                "No token is set (LEPTON_TOKEN, --token-file): feedback, explain, the plan and versions named by "
+                "clients are refused."
+            )
         directory = deployment_directory(source)
         if directory is not None:
+            if state is not None:
+                raise InvalidInput(
+                    f"--state: {source} is a deployment directory, which is served as it is; leave it out."
+                )
+            if "/" not in source:
+                terminal.note(f"{source} is a deployment directory here: no registry is followed.")
             run(directory, host, port, settings=settings)
             return
         from lepton_plugins.serving.follower import Follow

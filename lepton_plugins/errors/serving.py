@@ -223,6 +223,19 @@ class AddressTaken(LeptonError):
         super().__init__(f"Can't listen on {where}: {reason}. Stop the other server, or pass another {other}.")
 
 
+class PairInvalid(LeptonError):
+    """Files for TLS that aren't a certificate and its key."""
+
+    code = "tls_invalid"
+
+    def __init__(self, certificate: object, key: object | None, reason: str) -> None:
+        files = f"{certificate}" if key is None else f"{certificate} and {key}"
+        super().__init__(
+            f"TLS can't be spoken with {files}: {reason}. Expected a certificate (--certificate) and the key that "
+            f"belongs to it, not encrypted, both as PEM (--key: where it is in a file of its own)."
+        )
+
+
 class WorkerFailed(LeptonError):
     """A worker process that can't begin to serve; `code` is its own error's."""
 

@@ -14,10 +14,11 @@ import grpc
 import httpx
 import pytest
 
-from lepton_plugins.errors import AddressTaken, InvalidInput, PathMissing
+from lepton_plugins.errors import AddressTaken, InvalidInput, PairInvalid, PathMissing
 from lepton_plugins.serving.grpc_messages import SERVICE, message
 from lepton_plugins.serving.run import serve
 from lepton_plugins.serving.settings import ServingSettings
+from lepton_plugins.serving.tls import check_pair
 
 
 def test_a_unix_socket(deployment, start_server, tmp_path):
@@ -97,3 +98,33 @@ def test_files_for_tls_that_are_not_there(tmp_path):
     key.write_text("")
     with pytest.raises(InvalidInput):
         ServingSettings(key=key)
+
+
+def test_files_for_tls_that_do_not_fit_are_one_clear_error(tmp_path):
+    certificate, key = make_certificate(tmp_path)
+    check_pair(certificate, key)
+    other = tmp_path / "other"
+    other.mkdir()
+    _, wrong = make_certificate(other)
+    locked = other / "locked.pem"
+    locked.write_bytes(encrypted(key))
+    for pair, told in (
+        ((certificate, wrong), "key values mismatch"),
+        ((certificate, None), "one of the two isn't in it"),
+        ((key, None), "one of the two isn't in it"),
+        ((certificate, locked), "the key is encrypted"),
+    ):
+        with pytest.raises(PairInvalid) as refused:
+            check_pair(*pair)
+        assert str(refused.value).startswith("TLS can't be spoken with ")
+        assert told in str(refused.value)
+
+
+def encrypted(key: Path) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"password"),
+    )
