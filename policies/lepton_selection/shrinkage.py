@@ -34,7 +34,7 @@ class Differences:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moments:
+class Moments:
     """Of the differences, by segment: rows, units (clusters), means, variance of the means per row."""
 
     rows: Floats
@@ -59,34 +59,35 @@ def shrink(
     """
     from scipy.stats import t
 
-    moments = _moments(differences, segments, groups)
-    spare = np.maximum(moments.units - 1, 0)[:, None]
-    pooled = (spare * moments.variance).sum(axis=0) / max(spare.sum(), 1.0)
+    found = moments(differences, segments, groups)
+    spare = np.maximum(found.units - 1, 0)[:, None]
+    pooled = (spare * found.variance).sum(axis=0) / max(spare.sum(), 1.0)
     # An arm that gives the default's very answers has no variance and no difference: any variance will do.
-    pooled = np.where(pooled > 0, pooled, 1e-12 * np.square(moments.mean).max(axis=0))
+    pooled = np.where(pooled > 0, pooled, 1e-12 * np.square(found.mean).max(axis=0))
     pooled = np.where(pooled > 0, pooled, 1.0)
     own_df = spare + _PRIOR_DF
-    variance = (spare * moments.variance + _PRIOR_DF * pooled) / own_df / moments.rows[:, None]
-    count, arms = moments.mean.shape
+    variance = (spare * found.variance + _PRIOR_DF * pooled) / own_df / found.rows[:, None]
+    count, arms = found.mean.shape
     tail = (1 - level) / 2 / (count * arms)
     if not shrinkage or count == 1:
-        low = moments.mean - t.isf(tail, own_df) * np.sqrt(variance)
-        return Differences(moments.mean, moments.mean, low)
-    between = _paule_mandel(moments.mean, variance)
+        low = found.mean - t.isf(tail, own_df) * np.sqrt(variance)
+        return Differences(found.mean, found.mean, low)
+    between = _paule_mandel(found.mean, variance)
     weights = 1 / (variance + between)
     spread = 1 / weights.sum(axis=0)
-    centre = spread * (weights * moments.mean).sum(axis=0)
+    centre = spread * (weights * found.mean).sum(axis=0)
     if groups is not None:
-        spread = spread * _design_effect(differences, segments, groups, moments, variance)
+        spread = spread * _design_effect(differences, segments, groups, found, variance)
     keep = variance / (variance + between)
-    shrunken = keep * centre + (1 - keep) * moments.mean
+    shrunken = keep * centre + (1 - keep) * found.mean
     own, shared = (1 - keep) * variance, np.square(keep) * spread
     # Satterthwaite: the bound leans on the segment's own degrees of freedom as far as its variance does.
     df = np.square(own + shared) / (np.square(own) / own_df + np.square(shared) / (spare.sum() + _PRIOR_DF))
-    return Differences(moments.mean, shrunken, shrunken - t.isf(tail, df) * np.sqrt(own + shared))
+    return Differences(found.mean, shrunken, shrunken - t.isf(tail, df) * np.sqrt(own + shared))
 
 
-def _moments(differences: Floats, segments: NDArray[np.intp], groups: NDArray[np.intp] | None) -> _Moments:
+def moments(differences: Floats, segments: NDArray[np.intp], groups: NDArray[np.intp] | None) -> Moments:
+    """Of `differences` (rows, arms) as `shrink` takes them."""
     from scipy.sparse import csr_array
 
     def sums(of: NDArray[np.intp], values: Floats, count: int) -> Floats:
@@ -114,7 +115,7 @@ def _moments(differences: Floats, segments: NDArray[np.intp], groups: NDArray[np
     # Where all units are alike rounding leaves a residue of either sign.
     residual = np.where(residual > 1e-12 * square, residual, 0.0)
     correction = units / np.maximum(units - 1, 1)
-    return _Moments(rows, units, mean, residual * (correction / rows)[:, None])
+    return Moments(rows, units, mean, residual * (correction / rows)[:, None])
 
 
 def _paule_mandel(mean: Floats, variance: Floats) -> Floats:
@@ -137,13 +138,13 @@ def _paule_mandel(mean: Floats, variance: Floats) -> Floats:
 
 
 def _design_effect(
-    differences: Floats, segments: NDArray[np.intp], groups: NDArray[np.intp], moments: _Moments, variance: Floats
+    differences: Floats, segments: NDArray[np.intp], groups: NDArray[np.intp], found: Moments, variance: Floats
 ) -> Floats:
     """How much more the overall mean varies because a group's rows lie in several segments; at least one."""
-    residual = differences - moments.mean[segments]
+    residual = differences - found.mean[segments]
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
     clustered = np.square(np.add.reduceat(residual[order], starts, axis=0)).sum(axis=0)
-    independent = (variance * np.square(moments.rows)[:, None]).sum(axis=0)
+    independent = (variance * np.square(found.rows)[:, None]).sum(axis=0)
     effect: Floats = np.maximum(clustered / independent, 1.0)
     return effect

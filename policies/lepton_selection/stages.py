@@ -80,10 +80,11 @@ def fit(
         allowed = np.ones(np.shape(tried.utility), dtype=bool)
         if most is not None:
             left = np.tile(most * (1 + 1e-9) - np.cumsum(spent), (paired.rows, 1))
-            allowed = keeping(cascade.confidence, left, proof)
+            allowed = keeping(cascade.confidence, left, proof, paired.groups, allowed)
             within += [float(np.max(tried.utility[allowed]))] if allowed.any() else []
         if quality is not None:
-            allowed = allowed & keeping(cascade.confidence, cascade.utility - quality * best[:, None], proof)
+            over = cascade.utility - quality * best[:, None]
+            allowed = keeping(cascade.confidence, over, proof, paired.groups, allowed)
         chosen = tried.best(allowed, cheapest=quality is not None)
         if chosen is not None:
             order = (chosen.cost, -chosen.utility) if quality is not None else (-chosen.utility, chosen.cost)

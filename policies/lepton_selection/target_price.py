@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lepton_selection.bounds import lower_bounds
 
 if TYPE_CHECKING:
     from lepton_plugins.evaluation.paired import PairedPredictions
@@ -40,8 +41,8 @@ def price_for(
 
     `predicted` (rows, others) is each one's improvement over the default, by models that have not seen the row. The
     cheapest choice that keeps `quality` times the best version's utility, else the best; `budget` is a part of the
-    dearest version's time. Kept: the one-sided bound of the mean by the normal distribution at `sure`. Where no price
-    is shown to keep the quality, it is that of the best choice.
+    dearest version's time. Kept: by the one-sided bound of the mean at `sure` (`bounds`). Where no price is shown to
+    keep the quality, it is that of the best choice.
     """
     relative = relative_costs(paired, others)
     assert relative is not None
@@ -57,8 +58,8 @@ def price_for(
         net = np.concatenate([np.zeros((paired.rows, 1)), predicted - price * relative], axis=1)
         choice = net.argmax(axis=1)
         useful, spent = utility[rows, choice], costs[choice]
-        within = most is None or shown(most - spent, sure)
-        kept = quality is None or shown(useful - quality * best, sure)
+        within = most is None or _shown(most - spent, paired, sure)
+        kept = quality is None or _shown(useful - quality * best, paired, sure)
         tried.append((price, float(useful.mean()), float(spent.mean()), within, kept))
     allowed = [item for item in tried if item[3]]
     if not allowed:
@@ -68,8 +69,6 @@ def price_for(
     return max(allowed, key=lambda item: (item[1], -item[2]))[0]
 
 
-def shown(over: Floats, sure: float) -> bool:
-    """Whether the mean is shown to be at least zero."""
-    error = float(over.std()) / len(over) ** 0.5
-    bound: float = float(over.mean()) - NormalDist().inv_cdf(sure) * error
-    return bound >= -1e-12
+def _shown(over: Floats, paired: PairedPredictions, sure: float) -> bool:
+    """Whether the mean of `over` (rows,) is shown to be at least zero."""
+    return bool(lower_bounds(over[:, None], paired.groups, sure)[0] >= -1e-12)

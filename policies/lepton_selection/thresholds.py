@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_selection.bounds import lower_bounds
+
 Floats = NDArray[np.float64]
 
 #: Cut points of the confidence at each stage but the last, by the number of stages.
 _CUTS = {2: 200, 3: 60, 4: 24}
 #: A threshold that no confidence is below, and one that every confidence is.
 NEVER, ALWAYS = 0.0, 2.0
+#: Rows times combinations that are held in memory together.
+_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +55,51 @@ class Chosen(NamedTuple):
     cost: float
 
 
-def keeping(confidence: Sequence[Floats], over: Floats, sure: float) -> NDArray[np.bool_]:
-    """Which thresholds keep what is wanted, in the shape of `Thresholds.utility`.
+def keeping(
+    confidence: Sequence[Floats],
+    over: Floats,
+    sure: float,
+    groups: NDArray[np.intp] | None,
+    among: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which of the thresholds `among` these keep what is wanted, both in the shape of `Thresholds.utility`.
 
     `over` (rows, k) is by how much each stage's answer exceeds it. Of so many combinations some look better than they
-    are: the mean's lower bound, one sided, by the normal distribution, is above zero with probability `sure`.
+    are: the mean's lower bound, one sided, by the normal distribution, is above zero with probability `sure`. Rows of
+    one of the `groups` (rows,) count as one unit (`bounds`).
     """
     rows, stages = over.shape
     nothing = [0.0] * stages
-    mean = thresholds(confidence, over, nothing).utility
+    found = thresholds(confidence, over, nothing)
+    mean, enough = found.utility, among & (found.utility >= -1e-12)
+    if sure == 0.5:
+        return enough
+    if groups is not None:
+        return _keeping_by_unit(found.choices, confidence, over, sure, groups, enough)
     square = thresholds(confidence, np.square(over), nothing).utility
     error = np.sqrt(np.maximum(square - np.square(mean), 0.0) / rows)
-    kept: NDArray[np.bool_] = mean - NormalDist().inv_cdf(sure) * error >= -1e-12
+    kept: NDArray[np.bool_] = among & (mean - NormalDist().inv_cdf(sure) * error >= -1e-12)
+    return kept
+
+
+def _keeping_by_unit(
+    choices: Sequence[Floats],
+    confidence: Sequence[Floats],
+    over: Floats,
+    sure: float,
+    groups: NDArray[np.intp],
+    among: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """A unit's rows add up, so histograms don't tell: each combination is looked at by row."""
+    rows, stages = over.shape
+    kept = np.zeros(among.shape, dtype=bool)
+    places = np.argwhere(among)
+    for some in np.array_split(places, rows * len(places) // _AT_ONCE + 1):
+        values = np.repeat(over[:, -1:], len(some), axis=1)
+        for stage in reversed(range(stages - 1)):
+            stays = confidence[stage][:, None] >= choices[stage][some[:, stage]]
+            np.copyto(values, over[:, stage : stage + 1], where=stays)
+        kept[tuple(some.T)] = lower_bounds(values, groups, sure) >= -1e-12
     return kept
 
 

@@ -107,6 +107,22 @@ def test_the_cheapest_of_a_quality_and_the_best_of_a_budget():
     assert (found.better + paired.values[:, 0]).mean() > alone[0] + 0.5 * (alone[1] - alone[0])
 
 
+@pytest.mark.parametrize("wanted", [{"quality": 0.97}, {"budget": 0.65}, {"quality": 0.97, "budget": 0.9}])
+def test_more_rows_of_the_same_units_prove_nothing_more(wanted):
+    """Ten visits of each of 1,000 customers, all alike, are evidence of 1,000 customers."""
+    once = evidence(1000)
+    visits = np.repeat(np.arange(once.rows), 10)
+    customers = replace(once.take(visits), groups=visits)
+    strangers = replace(customers, groups=None)
+
+    def cost(paired):
+        return float((answered(fitted(paired, **wanted)[0], once).work.mean(axis=0) * once.costs).sum())
+
+    assert cost(customers) == pytest.approx(cost(once), rel=0.01)
+    bolder = cost(strangers) / cost(once)
+    assert bolder > 1.02 if "quality" not in wanted else bolder < 0.98
+
+
 def test_held_out_rows_keep_the_quality():
     policy, _ = fitted(evidence(8000, seed=1), quality=0.98)
     fresh = evidence(20_000, seed=2)

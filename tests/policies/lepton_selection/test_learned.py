@@ -17,6 +17,7 @@ from lepton_plugins.testing.evidence import column_from
 from lepton_plugins.testing.policy import PolicyContract
 from lepton_selection.encoding import Encoder, declare
 from lepton_selection.learned import FILE, Learned, LearnedParams
+from lepton_selection.target_price import price_for
 
 PARAMS = LearnedParams(features=("segment", "x"))
 
@@ -87,6 +88,23 @@ def test_a_price_is_weighed_against_the_gain(evidence):
     assert "less a price of 0.2" in policy.explain({"segment": "s001", "x": 0.9})[1].reason
     with pytest.raises(PolicyUnfit, match="price"):
         fitted(replace(paired, costs=None), PARAMS.model_copy(update={"price": 0.1}))
+
+
+@pytest.mark.parametrize("wanted", [{"quality": 1.03, "budget": None}, {"quality": None, "budget": 0.6}])
+def test_more_rows_of_the_same_units_prove_nothing_more(evidence, wanted):
+    """Ten visits of each of 600 customers, all alike, are evidence of 600 customers."""
+    once = evidence(rows=600)[0]
+    visits = np.repeat(np.arange(once.rows), 10)
+    customers = replace(once.take(visits), groups=visits)
+    predicted = once.improvement(np.tile([0.0, 1.0], (once.rows, 1)))[:, None]
+    predicted += np.random.default_rng(0).normal(0, 1, predicted.shape)
+
+    def price(paired, rows):
+        return price_for(paired, [1], predicted[rows], sure=0.95, **wanted)
+
+    alone = price(once, np.arange(once.rows))
+    assert price(customers, visits) == pytest.approx(alone)
+    assert price(replace(customers, groups=None), visits) != pytest.approx(alone)
 
 
 def test_a_quality_and_a_budget_are_kept_on_other_rows(evidence):
