@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lepton_mlflow.backend_formats import BARE, StoredFormat, install_line, stored_format
+from lepton_mlflow.backend_formats import BARE, ESTIMATOR_FLAVORS, StoredFormat, install_line, stored_format
 from lepton_plugins.errors import ModelFilesInvalid
 from lepton_plugins.routing.backend import Inspection, LoadedModel
 from lepton_plugins.routing.mlmodel import read_mlmodel
@@ -22,7 +22,7 @@ class PyfuncBackend:
             return Inspection(
                 format=stored.name,
                 carries_code=stored.carries_code,
-                signature=mlmodel.signature,
+                signature=mlmodel.signature if stored.flavor in ESTIMATOR_FLAVORS else mlmodel.callable_signature,
                 missing=stored.missing,
                 install=install_line(mlmodel, stored),
             )

@@ -46,6 +46,10 @@ BARE = {
 }
 
 
+#: Flavours whose models follow scikit-learn's interface.
+ESTIMATOR_FLAVORS = frozenset({"sklearn", "xgboost", "lightgbm", "catboost"})
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFormat:
     """`flavor` is the native flavour that loads the files, None where only pyfunc can."""

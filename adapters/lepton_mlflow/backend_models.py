@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_mlflow.backend_formats import BARE, StoredFormat
+from lepton_mlflow.backend_formats import BARE, ESTIMATOR_FLAVORS, StoredFormat
 from lepton_mlflow.backend_results import Result, interpret
 from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing import outputs
 from lepton_plugins.routing.backend import LoadedModel
-from lepton_plugins.routing.mlmodel import MlModel
+from lepton_plugins.routing.mlmodel import MlModel, with_parameters
 from lepton_plugins.routing.streaming import Cancellation
 
 Columns = Mapping[str, NDArray[Any]]
 
-#: Flavours whose models follow scikit-learn's interface.
-_ESTIMATOR_FLAVORS = frozenset({"sklearn", "xgboost", "lightgbm", "catboost"})
-
 
 def load_directory(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
     """Load an MLflow model directory."""
-    if stored.flavor in _ESTIMATOR_FLAVORS:
+    if stored.flavor in ESTIMATOR_FLAVORS:
         raw = import_module(f"mlflow.{stored.flavor}").load_model(str(mlmodel.path))
         # A booster takes its own matrices: MLflow's wrapper makes them.
         if type(raw).__name__ != "Booster":
@@ -37,7 +34,7 @@ def load_directory(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
     import mlflow.pyfunc
 
     try:
-        return PyfuncModel(mlflow.pyfunc.load_model(str(mlmodel.path)), mlmodel.signature)
+        return PyfuncModel(mlflow.pyfunc.load_model(str(mlmodel.path)), mlmodel.signature, mlmodel.parameters)
     except AttributeError as error:
         # What `torch.save(model.state_dict())` writes is told from a model by nothing but loading it.
         if stored.flavor == "pytorch" and isinstance(error.obj, dict):
@@ -126,11 +123,16 @@ def _fitted_signature(estimator: Any) -> Signature | None:
 
 
 class PyfuncModel:
-    """A pyfunc: what its answer is shows when it has answered."""
+    """A pyfunc: what its answer is shows when it has answered.
 
-    def __init__(self, model: Any, signature: Signature | None) -> None:
+    `parameters` are columns like the others; rows of the same ones are answered by one call.
+    """
+
+    def __init__(self, model: Any, signature: Signature | None, parameters: Sequence[Field] = ()) -> None:
         self._model = model
-        self.signature = signature
+        self.signature = with_parameters(signature, parameters)
+        self._inputs = signature
+        self._parameters = [field.name for field in parameters]
         self.classes: tuple[str, ...] = _inner_classes(model)
         self._streamable = bool(model.metadata.flavors.get("python_function", {}).get("streamable"))
 
@@ -143,8 +145,26 @@ class PyfuncModel:
             return None
 
     def predict(self, columns: Columns, output: OutputKind) -> NDArray[Any]:
-        data, rows = model_data(columns, self.signature)
-        result = interpret(self._model.predict(data), rows)
+        given = [name for name in self._parameters if name in columns]
+        if not given:
+            return self._answer(columns, output, None)
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for row, values in enumerate(zip(*(columns[name].tolist() for name in given), strict=True)):
+            groups.setdefault(values, []).append(row)
+        if len(groups) == 1:
+            return self._answer(columns, output, _said(given, next(iter(groups))))
+        parts = [
+            self._answer({name: column[rows] for name, column in columns.items()}, output, _said(given, values))
+            for values, rows in groups.items()
+        ]
+        answers = np.concatenate(parts)
+        ordered = np.empty_like(answers)
+        ordered[np.concatenate(list(groups.values()))] = answers
+        return ordered
+
+    def _answer(self, columns: Columns, output: OutputKind, parameters: dict[str, Any] | None) -> NDArray[Any]:
+        data, rows = model_data(columns, self._inputs)
+        result = interpret(self._model.predict(data, params=parameters), rows)
         if output == "proba":
             return self._proba(result, rows)
         if output == "label":
@@ -166,8 +186,10 @@ class PyfuncModel:
             raise StreamingUnavailable("This version, which has no predict_stream,")
         if request is not None:
             raise StreamingUnavailable("This version", "chat completions")
-        data, _ = model_data(columns, self.signature)
-        parts: Iterator[Any] = self._model.predict_stream(data)
+        data, _ = model_data(columns, self._inputs)
+        given = [name for name in self._parameters if name in columns]
+        parameters = _said(given, [columns[name].item() for name in given])
+        parts: Iterator[Any] = self._model.predict_stream(data, params=parameters)
         return parts
 
     def _proba(self, result: Result, rows: int) -> NDArray[np.float64]:
@@ -195,6 +217,12 @@ class PyfuncModel:
 
     def close(self) -> None:
         self._model = None
+
+
+def _said(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any] | None:
+    """Parameters by name; a null leaves the model its own default."""
+    given = {name: value for name, value in zip(names, values, strict=True) if value is not None and value == value}
+    return given or None
 
 
 def _inner_classes(model: Any) -> tuple[str, ...]:

@@ -27,20 +27,31 @@ _DTYPES = {
     "binary": "bytes",
     "datetime": "datetime64[ns]",
 }
+#: Types of parameters that are JSON values.
+_PARAMETERS = ("boolean", "integer", "long", "float", "double", "string")
 
 
 @dataclass(frozen=True, slots=True)
 class MlModel:
-    """What an `MLmodel` file says. `flavors` maps a flavour's name to its configuration."""
+    """What an `MLmodel` file says. `flavors` maps a flavour's name to its configuration.
+
+    `parameters` are those of the signature, of one value each, which a call may leave out.
+    """
 
     path: Path
     flavors: Mapping[str, Mapping[str, Any]]
     signature: Signature | None
+    parameters: tuple[Field, ...] = ()
 
     @property
     def native_flavors(self) -> tuple[str, ...]:
         """The flavours other than `python_function`."""
         return tuple(name for name in self.flavors if name != "python_function")
+
+    @property
+    def callable_signature(self) -> Signature | None:
+        """The signature as a pyfunc is called."""
+        return with_parameters(self.signature, self.parameters)
 
     def file(self, relative: object) -> Path:
         """A file or folder that the MLmodel names, which must be inside the directory; else ModelFilesInvalid."""
@@ -70,7 +81,8 @@ def read_mlmodel(path: Path) -> MlModel | None:
     signature = _signature(path, content.get("signature"))
     if signature is not None and "onnx" in flavors:
         signature = as_table(signature)
-    return MlModel(path, flavors, signature)
+    parameters = _parameters(path, content.get("signature"), signature)
+    return MlModel(path, flavors, signature, parameters)
 
 
 def as_table(signature: Signature) -> Signature:
@@ -81,6 +93,13 @@ def as_table(signature: Signature) -> Signature:
     return signature.model_copy(update={"layout": "columns", "inputs": columns})
 
 
+def with_parameters(signature: Signature | None, parameters: Sequence[Field]) -> Signature | None:
+    """A table's signature, and a pyfunc's parameters as columns that a request may leave out."""
+    if signature is None or signature.layout != "columns":
+        return signature
+    return signature.model_copy(update={"inputs": (*signature.inputs, *parameters)})
+
+
 def _signature(path: Path, content: object) -> Signature | None:
     if not isinstance(content, dict) or not content.get("inputs"):
         return None
@@ -88,6 +107,21 @@ def _signature(path: Path, content: object) -> Signature | None:
         return signature_from_mlflow(json.loads(content["inputs"]), json.loads(content.get("outputs") or "[]"))
     except (TypeError, ValueError, KeyError) as error:
         raise ModelFilesInvalid(path, f"MLmodel's signature can't be read: {error}") from None
+
+
+def _parameters(path: Path, content: object, signature: Signature | None) -> tuple[Field, ...]:
+    if signature is None or not isinstance(content, dict) or not content.get("params"):
+        return ()
+    try:
+        items = [item for item in json.loads(content["params"]) if not item.get("shape")]
+        fields = [
+            Field(name=str(item["name"]), dtype=_DTYPES[item["type"]], required=False)
+            for item in items
+            if item.get("type") in _PARAMETERS
+        ]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelFilesInvalid(path, f"MLmodel's parameters can't be read: {error}") from None
+    return tuple(field for field in fields if field.name not in signature.input_names)
 
 
 def signature_from_mlflow(inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> Signature:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from lepton_plugins import __version__
-from lepton_plugins.errors import InputInvalid, MediaTypeUnsupported, RequestInvalid
+from lepton_plugins.errors import MediaTypeUnsupported, RequestInvalid
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.serving.call import TEXT_HEADERS, Answer, Asked, Call
 from lepton_plugins.serving.payload import decode
@@ -37,7 +37,7 @@ def invoke(served: Served, call: Call) -> Asked:
     media, _, parameters = call.headers.get(b"content-type", b"application/json").partition(b";")
     charset = parameters.strip().lower().replace(b'"', b"")
     if charset not in (b"", b"charset=utf-8"):
-        raise MediaTypeUnsupported(parameters.decode("latin-1")[:100], "UTF-8")
+        raise MediaTypeUnsupported(parameters.decode("latin-1").strip()[:100], "UTF-8")
     if media.strip().lower() == b"text/csv":
         columns, rows = _read_csv(served.reader, call.body)
     else:
@@ -51,10 +51,11 @@ def _read_json(reader: InputReader, body: dict[str, Any]) -> tuple[Columns, int]
         raise RequestInvalid(
             f"Found {' and '.join(given) or 'none of them'} in the body", expected="exactly one of " + ", ".join(_FORMS)
         )
-    if parameters := body.get("params"):
-        name = str(next(iter(parameters))) if isinstance(parameters, dict | list) else "params"
-        raise InputInvalid(name, "it in `params`", "no parameters: this model's signature has none")
-    form = given[0]
+    columns, rows = _read_form(reader, given[0], body)
+    return reader.with_parameters(body.get("params"), columns, rows), rows
+
+
+def _read_form(reader: InputReader, form: str, body: dict[str, Any]) -> tuple[Columns, int]:
     content = body[form]
     if form == "instances":
         return read_instances(reader, content)

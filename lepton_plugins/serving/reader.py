@@ -150,6 +150,23 @@ class InputReader:
             }
         )
 
+    def with_parameters(self, given: Any, columns: Columns, rows: int) -> Columns:
+        """The columns, and a request's parameters as those inputs that may be left out, alike in all rows."""
+        if not given:
+            return columns
+        if not isinstance(given, dict):
+            raise RequestInvalid("`params` isn't an object", field="params", expected="parameters by name")
+        optional = [name for name in self.names if name not in self.required]
+        added: Columns = {}
+        for name, value in given.items():
+            if name not in optional:
+                found = "it in the parameters" if name in self.names else "a parameter that no version takes"
+                raise InputInvalid(name, found, " or ".join(optional) or "none: no version takes parameters")
+            if name in columns:
+                raise InputInvalid(name, "it in the parameters and among the inputs", "one of them")
+            added[name] = self.fields[name].column([value] * rows)
+        return {**columns, **added}
+
     def records(self, given: Sequence[Any]) -> tuple[Columns, int]:
         """Rows as objects; all name the same inputs."""
         self._check_rows(len(given))

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Send
 
-from lepton_plugins.errors import InputInvalid, Overloaded, RequestInvalid, StreamingUnavailable, StreamTooSlow
+from lepton_plugins.errors import Overloaded, RequestInvalid, StreamingUnavailable, StreamTooSlow
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.streaming import Cancellation, close
 from lepton_plugins.serving.call import JSON, Answer, Call, Headers, encode_json
@@ -53,9 +53,7 @@ def generate_stream(served: Served, call: Call) -> AskedStream:
     identity = body.pop("id", None)
     if not isinstance(identity, str | None):
         raise RequestInvalid("`id` isn't a string", field="id", expected="a string")
-    if parameters := body.pop("parameters", None):
-        name = str(next(iter(parameters))) if isinstance(parameters, dict | list) else "parameters"
-        raise InputInvalid(name, "it in `parameters`", "it beside `text_input`, where the signature has it")
+    parameters = body.pop("parameters", None)
     if "text_input" in body and "text_input" not in served.reader.fields:
         names = [name for name in served.reader.names if name not in body and name in served.reader.required]
         if len(names) == 1:  # The protocol's word for the only input that is left.
@@ -67,8 +65,8 @@ def generate_stream(served: Served, call: Call) -> AskedStream:
         said["text_output" if isinstance(part, str) else "output"] = part
         return b"data: " + encode_json(said) + b"\n\n"
 
-    columns, _ = served.reader.columns({name: [value] for name, value in body.items()})
-    return AskedStream(call, columns, write)
+    columns, rows = served.reader.columns({name: [value] for name, value in body.items()})
+    return AskedStream(call, served.reader.with_parameters(parameters, columns, rows), write)
 
 
 def chat(served: Served, call: Call) -> AskedStream:

@@ -181,6 +181,32 @@ class Echo(mlflow.pyfunc.PythonModel):
         }[self.form]()
 
 
+class Scaled(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["a"].to_numpy() * params["scale"] + (100 if params["far"] else 0)
+
+
+def test_parameters_of_a_pyfunc_are_inputs_that_may_be_left_out(tmp_path):
+    frame = FRAME[["a"]].head(5)
+    parameters = {"scale": 2.0, "far": False, "list": [1, 2]}
+    mlflow.pyfunc.save_model(
+        tmp_path / "m",
+        python_model=Scaled(),
+        signature=infer_signature(frame, params=parameters),
+        pip_requirements=["numpy"],
+    )
+    _, inspection = find_backend(tmp_path / "m")
+    found = {field.name: (field.dtype, field.required) for field in inspection.signature.inputs}
+    assert found == {"a": ("float64", True), "scale": ("float64", False), "far": ("bool", False)}
+    loaded, _, _ = load_version(tmp_path / "m", "1", trust="pickle")
+    a = frame["a"].to_numpy()
+    np.testing.assert_allclose(loaded.predict({"a": a}, "value"), 2 * a)
+    np.testing.assert_allclose(loaded.predict({"a": a, "scale": np.full(5, 3.0)}, "value"), 3 * a)
+    scale, far = np.array([1.0, 5.0, np.nan, 5.0, 1.0]), np.array([False, True, False, True, True])
+    expected = a * np.nan_to_num(scale, nan=2.0) + 100 * far
+    np.testing.assert_allclose(loaded.predict({"a": a, "scale": scale, "far": far}, "value"), expected)
+
+
 @pytest.mark.parametrize("form", ["frame", "classes", "dict", "list", "series", "records"])
 def test_answers_of_a_pyfunc_in_any_form(tmp_path, form):
     frame = FRAME[["a"]]

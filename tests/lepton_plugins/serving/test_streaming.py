@@ -8,7 +8,7 @@ import time
 import mlflow.pyfunc
 import pytest
 from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, DataType, Schema
+from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from lepton_plugins.records.signature import Field
 
@@ -21,9 +21,11 @@ from mlflow.pyfunc import PythonModel
 
 class Teller(PythonModel):
     def predict(self, context, model_input, params=None):
-        return [str(text) for text in model_input["prompt"]]
+        return [str(text).upper() if params["loud"] else str(text) for text in model_input["prompt"]]
 
     def predict_stream(self, context, model_input, params=None):
+        if params["loud"]:
+            yield "LOUD"
         row = model_input if isinstance(model_input, dict) else model_input.iloc[0]
         if row["prompt"] == "broken":
             raise RuntimeError("/secret/path")
@@ -71,14 +73,15 @@ def tellers(tmp_path_factory, start_server):
     """Three pyfuncs, of which the third gives whole answers; the second is the fallback."""
     home = tmp_path_factory.mktemp("tellers")
     schema = Schema([ColSpec(DataType.string, "prompt")])
-    signature = ModelSignature(schema, Schema([ColSpec(DataType.string)]))
+    loud = ParamSchema([ParamSpec("loud", DataType.boolean, False)])
+    signature = ModelSignature(schema, Schema([ColSpec(DataType.string)]), loud)
     for name, code in (("first", TELLER), ("second", OTHER), ("third", WHOLE)):
         file = home / f"{name}.py"
         file.write_text(code)
         mlflow.pyfunc.save_model(home / name, python_model=str(file), signature=signature, pip_requirements=[])
-    prompt = Field(name="prompt", dtype="str")
+    inputs = (Field(name="prompt", dtype="str"), Field(name="loud", dtype="bool", required=False))
     folders = [home / "first", home / "second", home / "third"]
-    path = routed(home / "deployment", folders, (prompt,), "who", {"fallback": "2"})
+    path = routed(home / "deployment", folders, inputs, "who", {"fallback": "2"})
     with start_server(path, home, decisions=str(home / "log"), limits={"part_time": 1.5}) as server:
         yield server, str(home / "log")
 
@@ -142,6 +145,29 @@ def test_another_version_answers_only_before_the_first_part(tellers):
         assert 'code="504"' in shown
     causes = [decision.fallback for decision in decisions(log, 4) if decision.fallback]
     assert sorted(causes) == ["model_failed", "streaming_unavailable"]
+
+
+def test_parameters_reach_the_version_that_answers(tellers):
+    server, _ = tellers
+    with server.client() as client:
+        said = {"dataframe_records": [{"prompt": "a"}, {"prompt": "b"}]}
+        for params, expected in ((None, ["a", "b"]), ({}, ["a", "b"]), ({"loud": True}, ["A", "B"])):
+            assert client.post("/invocations", json={**said, "params": params}).json()["predictions"] == expected
+        mixed = {"dataframe_records": [{"prompt": "a", "loud": True}, {"prompt": "b", "loud": False}]}
+        assert client.post("/invocations", json=mixed).json()["predictions"] == ["A", "b"]
+        for params, field in (
+            ({"loud": 3}, "loud"),
+            ({"prompt": "b"}, "prompt"),
+            ({"quiet": 1}, "quiet"),
+            ([1], "params"),
+        ):
+            refused = client.post("/invocations", json={**said, "params": params})
+            assert (refused.status_code, refused.json()["field"]) == (400, field), refused.text
+        twice = client.post("/invocations", json={**mixed, "params": {"loud": True}})
+        assert (twice.status_code, twice.json()["field"]) == (400, "loud")
+        body = {"prompt": "a b", "who": "1", "parameters": {"loud": True}}
+        streamed = client.post("/v2/models/teller/generate_stream", json=body)
+        assert [event["text_output"] for event in events(streamed.text)] == ["LOUD", "a", "b"]
 
 
 @pytest.mark.parametrize(
