@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lepton_plugins.errors import OutputInvalid
+from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.signature import Field
 
 from .conftest import columns, rows_of
@@ -82,3 +83,26 @@ def test_a_row_that_has_no_answer_for_another_reason_refuses_the_table(make_rout
     rows = np.array([[1.0, 0, 0], [-1.0, 0, 0], [1.0, np.nan, 0]])
     with pytest.raises(OutputInvalid, match="no finite answer for 1 of"):
         router.predict_answerable(pd.DataFrame(columns(rows)))
+
+
+@pytest.mark.parametrize("raising", [False, True])
+@pytest.mark.parametrize("kind", ["cascade", "ensemble"])
+def test_policies_that_ask_several_versions_answer_the_rows_that_they_can(make_router, kind, raising):
+    documents = {
+        "cascade": {
+            "stages": [{"version": "1", "share": 0.5, "threshold": 0.7, "calibration": [1.0, 0.0]}, {"version": "2"}]
+        },
+        "ensemble": {"how": "mean", "weights": [["1", 0.5], ["2", 0.5]]},
+    }
+    params = {"cascade": {"stages": ["1", "2"]}, "ensemble": {"members": ["1", "2"]}}
+    router = make_router(policy=PolicyDocument(kind=kind, params=params[kind], document=documents[kind]))
+    rows = rows_of(30)
+    whole = router.predict(columns(rows)).values
+    for arm in router._answerer._arms if raising else ():
+        arm.model = _Refuses(arm.model, "x0", "x1", "x2")
+    rows[[4, 20], 1] = np.nan
+    found = router.predict_answerable(pd.DataFrame(columns(rows)))
+    assert np.setdiff1d(np.arange(30), found.rows).tolist() == [4, 20]
+    np.testing.assert_allclose(found.prediction.values, whole[found.rows], rtol=1e-5)
+    assert {decision.fallback for decision in found.prediction.decisions} == {None}
+    assert "null in row 4;" in found.why
