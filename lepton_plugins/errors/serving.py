@@ -117,6 +117,16 @@ class StreamTooSlow(LeptonError):
         super().__init__(f"The next part of the answer didn't come within {seconds:g} s.")
 
 
+class ModelNotServed(LeptonError):
+    """A request for another model than the server's."""
+
+    code = "model_not_found"
+    http_status = 404
+
+    def __init__(self, found: str, model: str) -> None:
+        super().__init__(f"Found the model {found!r}; this server has {model!r}.")
+
+
 class RouteNotFound(LeptonError):
     """No route of this path."""
 
@@ -218,8 +228,8 @@ class AddressTaken(LeptonError):
 
     code = "address_taken"
 
-    def __init__(self, host: str, port: int | None, reason: str) -> None:
-        where, other = (host, "--host") if port is None else (f"{host}:{port}", "--port")
+    def __init__(self, host: str, port: int | None, reason: str, option: str = "--port") -> None:
+        where, other = (host, "--host") if port is None else (f"{host}:{port}", option)
         super().__init__(f"Can't listen on {where}: {reason}. Stop the other server, or pass another {other}.")
 
 

@@ -97,7 +97,7 @@ class GrpcService:
                 pair = ((settings.key or settings.certificate).read_bytes(), settings.certificate.read_bytes())
                 port = server.add_secure_port(f"{name}:{port}", grpc.ssl_server_credentials([pair]))
         except RuntimeError:
-            raise AddressTaken(host, port, "the gRPC port is in use or can't be bound") from None
+            raise AddressTaken(host, port, "the gRPC port is in use or can't be bound", "--grpc-port") from None
         self.address = f"{name}:{port}"
         await server.start()
         self._server = server

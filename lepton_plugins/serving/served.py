@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lepton_plugins.errors import ModelNotFound, VersionNotFound
+from lepton_plugins.errors import ModelNotServed, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.prediction import Prediction
@@ -69,7 +69,7 @@ class Served:
 
     def check_model(self, name: str) -> None:
         if name != self.model and name not in self.state.settings.aliases:
-            raise ModelNotFound(name, [self.model])
+            raise ModelNotServed(name[:100], self.model)
 
     def version_of(self, name: str) -> str:
         """The version that a client names by its number or label."""

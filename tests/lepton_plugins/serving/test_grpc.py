@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,6 +147,15 @@ def test_versions_that_take_too_long_are_told_so(make_deployment, start_server, 
             call(found[1], "ModelInfer", infer_request())
     assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert "timed_out" in refused.value.details()
+
+
+def test_a_taken_port_names_the_option(deployment):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = ["--port", "0", "--grpc-port", str(taken.getsockname()[1]), "--decisions", "none"]
+        command = [sys.executable, "-m", "lepton_plugins.cli.main", "serve", str(deployment.path), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.rstrip().endswith("Stop the other server, or pass another --grpc-port.")
 
 
 def test_kserves_grpc_client(monkeypatch, address, tensor_deployment):

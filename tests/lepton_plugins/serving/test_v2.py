@@ -187,6 +187,7 @@ def test_no_rows_and_unknown_models_are_errors(client):
     assert (empty.status_code, empty.json()["code"]) == (400, "request_invalid")
     other = infer(client, "/v2/models/other/infer", inputs=columns([ROW]))
     assert (other.status_code, other.json()["code"]) == (404, "model_not_found")
+    assert other.json()["error"] == "Found the model 'other'; this server has 'flights'."
 
 
 def test_per_request_keeps_rows_together(make_deployment, start_server, tmp_path):
