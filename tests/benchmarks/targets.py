@@ -41,6 +41,7 @@ FEATURES = 30
 #: What `subjects` can start.
 TARGETS = ("lepton serve", "mlflow", "bentoml", "kserve")
 
+KSERVE = "kserve"
 INFER = "/v2/models/flights/infer"
 PYTHON = [sys.executable, "-m"]
 
@@ -107,12 +108,7 @@ def subjects(
     deployment: Path, home: Path, stack: ExitStack, wanted: Sequence[str] = TARGETS
 ) -> Iterator[tuple[str, Running, Path | None, str]]:
     """Name, server, what was rendered, and the folder of Lepton's packages in it; the targets are started in turn."""
-    row = [round(0.1 * number, 3) for number in range(FEATURES)]
-    names = [f"x{number}" for number in range(FEATURES)]
-    record = {**dict(zip(names, row, strict=True)), "carrier": "AA"}
-    inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in zip(names, row, strict=True)]
-    inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["AA"]})
-    v2 = {"inputs": inputs}
+    record, v2 = one_row()
     if "lepton serve" in wanted:
         yield "lepton serve", stack.enter_context(lepton(deployment, home, v2)), deployment, ""
     if "mlflow" in wanted:
@@ -127,9 +123,22 @@ def subjects(
         typed = running._replace(path="/predict", body=json.dumps({"rows": [record]}).encode())
         yield "bentoml /predict", typed, None, ""
     if "kserve" in wanted:
-        made = home / "kserve"
-        generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
-        yield "kserve", stack.enter_context(predictor(made, deployment, home, v2)), made, "image/packages"
+        yield (
+            "kserve",
+            stack.enter_context(predictor(deployment, deployment, home, v2)),
+            home / KSERVE,
+            "image/packages",
+        )
+
+
+def one_row() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row as a record and as a request of V2."""
+    row = [round(0.1 * number, 3) for number in range(FEATURES)]
+    names = [f"x{number}" for number in range(FEATURES)]
+    record = {**dict(zip(names, row, strict=True)), "carrier": "AA"}
+    inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [v]} for n, v in zip(names, row, strict=True)]
+    inputs.append({"name": "carrier", "shape": [1], "datatype": "BYTES", "data": ["AA"]})
+    return record, {"inputs": inputs}
 
 
 def lepton(deployment: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
@@ -154,12 +163,14 @@ def bento(made: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
     return started(command, home, port, INFER, body, **env)
 
 
-def predictor(made: Path, deployment: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
-    """The container's command of the InferenceService, its places being folders here."""
+def predictor(deployment: Path, mounted: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
+    """The container's command of the deployment's InferenceService, its places being folders here."""
+    made = home / KSERVE
+    generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
     service = yaml.safe_load((made / "inferenceservice.yaml").read_text())
     (container,) = service["spec"]["predictor"]["containers"]
     port = peers._free_port()
-    shutil.copytree(deployment, home / "mnt")
+    shutil.copytree(mounted, home / "mnt")
     places = {"python": sys.executable, "/mnt": str(home / "mnt"), "8080": str(port)}
     places["file:///var/lib/lepton/decisions"] = f"file://{home}/decisions"
     places["file:///var/lib/lepton/learning"] = f"file://{home}/learning"
