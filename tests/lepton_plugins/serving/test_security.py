@@ -115,7 +115,9 @@ def test_beyond_loopback_admin_and_forcing_need_a_token_to_be_set(deployment, st
 def test_admin_routes_answer_only_known_hosts(server, host):
     """MLflow CVE-2025-14279, Ray CVE-2025-62593: DNS rebinding, on localhost too."""
     with server.client() as client:
-        assert client.get("/lepton/plan", headers={"host": host}).status_code == 403
+        refused = client.get("/lepton/plan", headers={"host": host})
+        assert refused.status_code == 403
+        assert refused.json()["error"].endswith("--allowed-host adds one.")
         assert client.get("/v2", headers={"host": host}).status_code == 200
         assert client.get("/lepton/plan", headers={"host": "localhost:9999"}).status_code == 200
 
