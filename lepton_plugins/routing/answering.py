@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -310,6 +311,15 @@ class ArmDegraded(LeptonError):
     def __init__(self, version: str, to: int) -> None:
         super().__init__(f"Version {version} has too much to do to answer in time; a cheaper one answers.")
         self.to = to
+
+
+@contextmanager
+def numbered(rows: NDArray[np.intp]) -> Iterator[None]:
+    """What is said of the rows that are answered inside names them as the request does: `rows` are their numbers."""
+    try:
+        yield
+    except NullUnanswered as error:
+        raise NullUnanswered(error.inputs, rows[list(error.rows)].tolist(), error.versions) from None
 
 
 def together(answers: Sequence[tuple[NDArray[np.intp], Answer]], rows: int) -> Answer:

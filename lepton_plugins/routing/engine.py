@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.routing.answering import Answer, Answerer, Front, together
+from lepton_plugins.routing.answering import Answer, Answerer, Front, numbered, together
 from lepton_plugins.routing.arms import Arms, MakeShelf
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters
@@ -309,9 +309,11 @@ class Engine:
                 self._decider.settle(decided, made, None)
             return answer
         held = np.setdiff1d(np.arange(rows), free)
-        parts = [(held, self._front.many(decided.arms[held], take(columns, held), len(held), False, since))]
+        with numbered(held):
+            parts = [(held, self._front.many(decided.arms[held], take(columns, held), len(held), False, since))]
         if len(free):
-            answer, made = self._answerer.consult(policy, take(columns, free), len(free), door, since)
+            with numbered(free):
+                answer, made = self._answerer.consult(policy, take(columns, free), len(free), door, since)
             parts.append((free, answer))
             if made is not None:
                 self._decider.settle(decided, made, free)

@@ -195,9 +195,6 @@ class Router(Engine):
 
         Their decisions are one request's, logged once. Where no row is refused it costs what `predict` does.
         """
-        # Rows that are held out aren't asked beside the others there, and a refusal doesn't tell which ones it means.
-        if self._consults and self.plan.around.holdout:
-            return AnswerableRows(self.predict(data, version=version), np.arange(len(data)), "")
         return predict_answerable(self, data, version)
 
     # --- feedback, life --------------------------------------------------------------------

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lepton_plugins.errors import OutputInvalid
+from lepton_plugins.errors import NullUnanswered, OutputInvalid
+from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import PolicyDocument
 from lepton_plugins.records.signature import Field
 
@@ -85,9 +86,17 @@ def test_a_row_that_has_no_answer_for_another_reason_refuses_the_table(make_rout
         router.predict_answerable(pd.DataFrame(columns(rows)))
 
 
-@pytest.mark.parametrize("raising", [False, True])
-@pytest.mark.parametrize("kind", ["cascade", "ensemble"])
-def test_policies_that_ask_several_versions_answer_the_rows_that_they_can(make_router, kind, raising):
+@pytest.fixture
+def asking_several(make_router):
+    """A router whose policy, a cascade or an ensemble, asks versions 1 and 2."""
+
+    def make(kind, **settings):
+        return make_router(policy=_asking_several(kind), **settings)
+
+    return make
+
+
+def _asking_several(kind):
     documents = {
         "cascade": {
             "stages": [{"version": "1", "share": 0.5, "threshold": 0.7, "calibration": [1.0, 0.0]}, {"version": "2"}]
@@ -95,7 +104,13 @@ def test_policies_that_ask_several_versions_answer_the_rows_that_they_can(make_r
         "ensemble": {"how": "mean", "weights": [["1", 0.5], ["2", 0.5]]},
     }
     params = {"cascade": {"stages": ["1", "2"]}, "ensemble": {"members": ["1", "2"]}}
-    router = make_router(policy=PolicyDocument(kind=kind, params=params[kind], document=documents[kind]))
+    return PolicyDocument(kind=kind, params=params[kind], document=documents[kind])
+
+
+@pytest.mark.parametrize("raising", [False, True])
+@pytest.mark.parametrize("kind", ["cascade", "ensemble"])
+def test_policies_that_ask_several_versions_answer_the_rows_that_they_can(asking_several, kind, raising):
+    router = asking_several(kind)
     rows = rows_of(30)
     whole = router.predict(columns(rows)).values
     for arm in router._answerer._arms if raising else ():
@@ -106,3 +121,17 @@ def test_policies_that_ask_several_versions_answer_the_rows_that_they_can(make_r
     np.testing.assert_allclose(found.prediction.values, whole[found.rows], rtol=1e-5)
     assert {decision.fallback for decision in found.prediction.decisions} == {None}
     assert "null in row 4;" in found.why
+
+
+@pytest.mark.parametrize("kind", ["cascade", "ensemble"])
+def test_held_out_or_not_a_row_is_named_by_its_own_number(asking_several, kind):
+    router = asking_several(kind, around=Around(holdout=0.5))
+    rows = rows_of(40)
+    rows[20:, 1] = np.nan
+    found = router.predict_answerable(pd.DataFrame(columns(rows)))
+    assert found.rows.tolist() == list(range(20))
+    held = [decision.reason == "holdout" for decision in found.prediction.decisions]
+    assert 2 <= sum(held) <= 18
+    with pytest.raises(NullUnanswered) as refused:
+        router.predict(columns(rows))
+    assert set(refused.value.rows) <= set(range(20, 40))
