@@ -70,9 +70,8 @@ class Access:
     def _check_origin(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if _hostname("//" + host) not in self._hosts:
-            raise Forbidden(
-                f"The host {host[:100]!r} isn't one that this server answers admin requests for; --allowed-host adds one."
-            )
+            found = f"The host {host[:100]!r} isn't one that this server answers admin requests for"
+            raise Forbidden(f"{found}; --allowed-host adds one.")
         origin = headers.get(b"origin")
         if origin is not None and _hostname(origin.decode("latin-1")) not in self._hosts:
             raise Forbidden("Requests from other sites' pages are refused here.")
