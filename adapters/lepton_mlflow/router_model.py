@@ -14,7 +14,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from lepton_mlflow.router_signature import DECISIONS
-from lepton_plugins.errors import LeptonError, UnknownPlugin
+from lepton_plugins.errors import InputInvalid, LeptonError, UnknownPlugin
 from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.router import Router
 
@@ -52,12 +52,19 @@ class RouterModel(PythonModel):
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> Any:
-        """`values` as the data plane's /invocations gives them, or with `lepton_decisions` a table."""
+        """`values` as the data plane's /invocations gives them, or with `lepton_decisions` a table.
+
+        Other `params` are inputs that a request may leave out, alike in all rows.
+        """
         router = self.router
         if router is None:
             raise MlflowException("The model isn't loaded: load_context wasn't called.", INTERNAL_ERROR)
+        given = {name: value for name, value in (params or {}).items() if name != DECISIONS and value is not None}
         try:
-            prediction = router.predict(model_input)
+            for name in given:
+                if name in model_input:
+                    raise InputInvalid(name, "it in `params` and among the inputs", "one of them")
+            prediction = router.predict(model_input.assign(**given) if given else model_input)
         except LeptonError as error:
             code = INVALID_PARAMETER_VALUE if error.http_status < 500 else INTERNAL_ERROR
             raise MlflowException(str(error), code) from None

@@ -53,8 +53,23 @@ def router_signature(plan: DeploymentPlan) -> ModelSignature:
     return ModelSignature(
         inputs=inputs,
         outputs=Schema([_output(plan)]),
-        params=ParamSchema([ParamSpec(DECISIONS, DataType.boolean, False)]),
+        params=ParamSchema([ParamSpec(DECISIONS, DataType.boolean, False), *_parameters(plan)]),
     )
+
+
+def _parameters(plan: DeploymentPlan) -> list[Any]:
+    """The versions' inputs that a request may leave out, or give once for all rows: a pyfunc's parameters."""
+    from mlflow.types import DataType, ParamSpec
+
+    named = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
+    fields = [field for field in plan.signature.inputs if field.name in named and not field.required]
+    types = [_COLUMN_TYPES.get(field.dtype, "binary") for field in fields]
+    # Without a default: each version has its own.
+    return [
+        ParamSpec(field.name, DataType[kind], None)
+        for field, kind in zip(fields, types, strict=True)
+        if kind != "binary" and plan.signature.layout == "columns"
+    ]
 
 
 def _column(field: Field) -> Any:

@@ -19,8 +19,10 @@ import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
+from mlflow.pyfunc.model import PythonModelContext
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
+from lepton_mlflow.router_model import RouterModel
 from lepton_mlflow.router_signature import router_signature
 from lepton_mlflow.target import MlflowTarget
 from lepton_plugins.api import ModelRegistry
@@ -39,6 +41,7 @@ from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
 
@@ -106,6 +109,43 @@ def test_the_signature_has_the_sticky_key_the_inputs_and_the_parameter(rendered:
     columns = {column.name: (column.type.name, column.required) for column in signature.inputs}
     assert columns == {"x": ("double", True), "unit": ("string", False)}
     assert [spec.name for spec in signature.params] == ["lepton_decisions"]
+
+
+class Scaled(mlflow.pyfunc.PythonModel):
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+        assert params is not None
+        return model_input["x"].to_numpy() * params["scale"]
+
+
+def test_parameters_of_the_versions_are_the_routers(tmp_path: Path) -> None:
+    signature = mlflow.models.infer_signature(ROWS[["x"]], params={"scale": 2.0})
+    mlflow.pyfunc.save_model(
+        tmp_path / "m", python_model=Scaled(), signature=signature, pip_requirements=["numpy==2.0.0"]
+    )
+    plan = write_deployment(tmp_path / "deployment")
+    backend, inspection = find_backend(tmp_path / "m")
+    digest = digest_tree(tmp_path / "m")
+    (tmp_path / "m").rename(tmp_path / "deployment" / "models" / digest.removeprefix("sha256:"))
+    known = {"backend": backend, "format": inspection.format, "trust": "pickle", "signature": inspection.signature}
+    arms = [arm.model_copy(update={"artifact_digest": digest, **known}) for arm in plan.arms]
+    assert inspection.signature is not None
+    inputs = Signature(inputs=(*inspection.signature.inputs, *plan.signature.inputs[1:]))
+    plan = plan.model_copy(update={"arms": tuple(arms), "signature": inputs})
+    write_plan(plan, {}, tmp_path / "deployment")
+    params = router_signature(plan).params
+    assert params is not None
+    assert [(spec.name, spec.dtype.name, spec.default) for spec in params] == [
+        ("lepton_decisions", "boolean", False),
+        ("scale", "double", None),
+    ]
+    model = RouterModel()
+    model.load_context(PythonModelContext({"deployment": str(tmp_path / "deployment")}, {}))
+    x = ROWS["x"].to_numpy()
+    for scale, expected in ((None, 2 * x), (3.0, 3 * x)):
+        answers = model.predict(None, ROWS, {"lepton_decisions": False, "scale": scale})
+        np.testing.assert_allclose(answers, expected, atol=1e-6)
+    with pytest.raises(MlflowException, match="Input 'scale': found it in `params` and among the inputs"):
+        model.predict(None, ROWS.assign(scale=1.0), {"scale": 3.0})
 
 
 def test_tensors_keep_their_shape_and_context_goes_beside_them() -> None:
