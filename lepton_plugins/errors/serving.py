@@ -78,6 +78,16 @@ class BodyTooLarge(RequestInvalid):
         super().__init__("The request's body is too large", expected=f"at most {limit} bytes")
 
 
+class HeadersTooLarge(RequestInvalid):
+    """A request line and headers beyond the limit."""
+
+    code = "headers_too_large"
+    http_status = 431
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("The request's headers are too large", expected=f"at most {limit} bytes")
+
+
 class BodyTooSlow(RequestInvalid):
     """A request body that didn't arrive in time."""
 

@@ -10,6 +10,7 @@ from lepton_plugins.errors import (
     BodyTooSlow,
     FeedbackUnavailable,
     Forbidden,
+    HeadersTooLarge,
     LeptonError,
     MethodNotAllowed,
     ModelNotServed,
@@ -84,7 +85,7 @@ def _headers(error: LeptonError) -> Headers:
         return [*JSON_HEADERS, (b"allow", ", ".join(error.allowed).encode())]
     if isinstance(error, Overloaded | NotReady) or (isinstance(error, NoVersionAnswered) and error.http_status == 503):
         return [*JSON_HEADERS, (b"retry-after", b"1")]
-    if isinstance(error, BodyTooLarge | BodyTooSlow):
+    if isinstance(error, BodyTooLarge | BodyTooSlow | HeadersTooLarge):
         # What is still on its way isn't waited for.
         return [*JSON_HEADERS, CLOSE]
     return JSON_HEADERS

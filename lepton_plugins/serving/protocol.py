@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from lepton_plugins.errors import BodyTooSlow
-from lepton_plugins.serving.call import JSON_HEADERS, Answer, encode_json
+from lepton_plugins.errors import BodyTooSlow, HeadersTooLarge, RequestInvalid
+from lepton_plugins.serving.call import Answer
 from lepton_plugins.serving.failure import CLOSE, error_answer
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._read <= self.header_limit or self._header_size() <= self.header_limit:
             super().on_headers_complete()
         else:
-            app, self.app = self.app, _headers_too_large
+            app, self.app = self.app, self._headers_too_large
             try:
                 super().on_headers_complete()
             finally:
@@ -254,10 +254,9 @@ class BoundedProtocol(HttpToolsProtocol):
         ahead, self._ahead = self._ahead, None
         if self.transport.is_closing():
             return
-        length = b"content-length: %d\r\n\r\n" % len(answer.body)
-        default = self.server_state.default_headers
-        self.transport.write(_response(answer.status, default, answer.headers, length, answer.body))
-        if self._ending or (answer.status != 200 and CLOSE in answer.headers):
+        refused = answer.status != 200 and CLOSE in answer.headers
+        self._send(answer, closes=self._ending and not refused)
+        if self._ending or refused:
             self.transport.close()
         self._used_at = self.loop.time()
         if self.timeout_keep_alive_task is None or self.flow.read_paused:
@@ -266,6 +265,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
         if ahead and not self.transport.is_closing():
             self.data_received(bytes(ahead))
+
+    def _send(self, answer: Answer, *, closes: bool = False) -> None:
+        """A whole answer, which may say that the connection closes."""
+        end = b"content-length: %d\r\n%b\r\n" % (len(answer.body), b"connection: close\r\n" if closes else b"")
+        default = self.server_state.default_headers
+        self.transport.write(_response(answer.status, default, answer.headers, end, answer.body))
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that wasn't used; one timer for many requests, which only note the time."""
@@ -276,13 +281,12 @@ class BoundedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        if self._taken:
-            assert self.serving is not None
-            self.serving.turn.end()
-        if self._taken:
-            self._ending = True  # Its answer is on the way.
-        else:
+        if not self._taken:
             super().shutdown()
+            return
+        assert self.serving is not None
+        self._ending = True
+        self.serving.turn.end()  # The answer is delivered now, or it is on its way.
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
@@ -301,15 +305,19 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._in_headers and self.cycle is not None and not self.cycle.response_started:
-            answer = error_answer(BodyTooSlow(self.time_limit))
-            headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-            lines = [STATUS_LINE[answer.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
-            self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+            self._send(error_answer(BodyTooSlow(self.time_limit)))
         self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """What isn't HTTP is told as any other error."""
+        self._send(error_answer(RequestInvalid("Found what isn't a request", expected="HTTP/1.1")), closes=True)
+        self.transport.close()
 
-async def _headers_too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    body = encode_json({"error": "The request's headers are too large.", "code": "headers_too_large"})
-    headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 431, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    def _unsupported_upgrade_warning(self) -> None:
+        """Not worth a line in the log: the request is answered as one of HTTP."""
+
+    async def _headers_too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = error_answer(HeadersTooLarge(self.header_limit))
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})

@@ -115,7 +115,7 @@ def _reserve(host: str, port: int) -> socket.socket:
         reserved.bind(address)
     except OSError as error:
         reason = f"the gRPC port is in use or can't be bound ({error.strerror or error})"
-        raise AddressTaken(host, port, reason) from None
+        raise AddressTaken(host, port, reason, "--grpc-port") from None
     return reserved
 
 

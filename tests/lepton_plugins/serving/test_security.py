@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
@@ -190,9 +191,19 @@ def test_a_body_that_dawdles_is_given_up(guarded):
         assert time.monotonic() - started < 5
 
 
+def test_what_is_not_http_is_refused_as_anything_else(guarded):
+    answer = raw(guarded, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["expected"] == "HTTP/1.1"
+
+
 def test_headers_are_bounded(guarded):
     big = b"GET /v2 HTTP/1.1\r\nhost: localhost\r\nx-big: " + b"a" * 20_000 + b"\r\nconnection: close\r\n\r\n"
-    assert raw(guarded, big).split(b" ")[1] == b"431"
+    answer = raw(guarded, big)
+    assert answer.split(b" ")[1] == b"431"
+    assert b'"code":"headers_too_large","expected":"at most ' in answer
     many = b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n" + b"".join(b"x-%d: a\r\n" % i for i in range(3000)) + b"\r\n"
     assert raw(guarded, many).split(b" ")[1] == b"431"
     host, port = guarded.url.removeprefix("http://").split(":")

@@ -54,16 +54,21 @@ def connected(url: str) -> Iterator[socket.socket]:
         yield connection
 
 
-def versions(connection: socket.socket, answers: int) -> list[str]:
-    """The versions that so many answers on one connection come from, in their order."""
+def heads(connection: socket.socket, answers: int | None = None) -> list[dict[bytes, bytes]]:
+    """The headers of so many answers on one connection, or of all until it closes, in their order."""
     file = connection.makefile("rb")
-    found = []
-    for _ in range(answers):
-        assert file.readline().startswith(b"HTTP/1.1 200")
+    found: list[dict[bytes, bytes]] = []
+    while len(found) != answers and (first := file.readline()):
+        assert first.startswith(b"HTTP/1.1 200")
         headers = dict(line.strip().split(b": ", 1) for line in iter(file.readline, b"\r\n"))
         file.read(int(headers[b"content-length"]))
-        found.append(headers[b"x-lepton-version"].decode())
+        found.append(headers)
     return found
+
+
+def versions(connection: socket.socket, answers: int) -> list[str]:
+    """The versions that so many answers on one connection come from, in their order."""
+    return [headers[b"x-lepton-version"].decode() for headers in heads(connection, answers)]
 
 
 def test_a_fast_version_does_not_wait_for_a_slow_one(served: Any):
@@ -104,7 +109,9 @@ def test_a_long_answer_is_given_when_the_server_ends(slow: Any, start_server: Ca
         for _ in range(4):
             connection.sendall(raw("UA"))
         running.process.send_signal(signal.SIGTERM)
-        assert versions(connection, 1) == ["2"]
+        given = heads(connection)
+        assert {headers[b"x-lepton-version"] for headers in given} == {b"2"}
+        assert given[-1][b"connection"] == b"close", "else the client sends its next request into nothing"
         assert running.process.wait(30) == 0
 
 
