@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 import msgspec
 
 from lepton_plugins.errors import WorkerFailed
+from lepton_plugins.serving.pointer import Hold, is_held
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.signals import end_signals
 from lepton_plugins.serving.worker import Order, Word
@@ -31,6 +33,9 @@ _GRACE = 15.0
 
 #: Memory, where there is a file system in it: counting then never touches a disk.
 _MEMORY = Path("/dev/shm")
+_PREFIX = "lepton-workers-"
+#: Seconds after which a folder that nobody holds was left behind: a younger one may only just be made.
+_YOUNG = 60.0
 
 
 class _Worker:
@@ -90,7 +95,8 @@ class Workers:
         self._stop = False
         self._hurry = False
         self._selector = selectors.DefaultSelector()
-        self._counts = Path(mkdtemp(prefix="lepton-counts-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+        self._counts = _shared_folder()
+        self._hold = Hold(self._counts)
         token = settings.token.get_secret_value() if settings.token is not None else None
         self._workers = [
             _Worker(
@@ -122,6 +128,7 @@ class Workers:
                 self._end_all()
                 self._selector.close()
                 shutil.rmtree(self._counts, ignore_errors=True)
+                self._hold.release()
 
     def _start(self, worker: _Worker) -> None:
         process = worker.start()
@@ -189,3 +196,13 @@ class Workers:
     def _asked_to_end(self, number: int, frame: object) -> None:
         self._hurry = self._stop and number == signal.SIGINT
         self._stop = True
+
+
+def _shared_folder() -> Path:
+    """A new folder for the workers' counts; those of servers that were killed go."""
+    parent = Path(_MEMORY if os.access(_MEMORY, os.W_OK) else gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # Another user's, or gone meanwhile.
+            if time.time() - left.stat().st_mtime > _YOUNG and not is_held(left):
+                shutil.rmtree(left)
+    return Path(mkdtemp(prefix=_PREFIX, dir=parent))

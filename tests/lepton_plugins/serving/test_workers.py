@@ -18,9 +18,10 @@ import httpx
 import psutil
 import pytest
 
+from lepton_plugins.serving import workers
 from lepton_plugins.serving.counts import Counts, read_counts
 from lepton_plugins.serving.grpc_messages import SERVICE, message
-from lepton_plugins.serving.pointer import write_pointer
+from lepton_plugins.serving.pointer import Hold, write_pointer
 
 ROW = {"x0": 0.5, "x1": -1.0, "x2": 2.0, "x3": 0.25, "carrier": "UA"}
 BODY = {"dataframe_records": [ROW]}
@@ -228,3 +229,16 @@ def test_counts_go_on_where_another_process_stopped(tmp_path):
     found = read_counts(file)
     assert found == second.read()
     assert (found["requests", "version 0"], found["requests", "é"], found["now",]) == (15, 1, 0)
+
+
+def test_what_a_killed_server_counted_in_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_MEMORY", tmp_path)
+    monkeypatch.setattr(workers, "_YOUNG", 0.0)
+    running = workers._shared_folder()
+    hold = Hold(running)
+    (running / "0.counts").touch()
+    assert workers._shared_folder() != running
+    assert (running / "0.counts").exists(), "its server runs"
+    hold.release()
+    another = workers._shared_folder()
+    assert [*tmp_path.iterdir()] == [another]
