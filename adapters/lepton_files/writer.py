@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from time import monotonic, perf_counter, sleep
+from time import monotonic
 from typing import IO
 from uuid import uuid4
 
@@ -18,9 +18,9 @@ from lepton_plugins.routing.store import DecisionBlock
 
 logger = logging.getLogger("lepton_files")
 
-#: So long lines are made in one go, then nothing is done for a while, in seconds: who holds the interpreter's lock
-#: keeps requests waiting for it, and one who only offers it (`sleep(0)`) has it back before they have woken.
-_TURN, _PAUSE = 0.0001, 0.0002
+#: Rows of a block whose line is made by who appends it, in some µs: each time that two threads hand the interpreter's
+#: lock to and fro, requests may wait for milliseconds until the system lets theirs go on.
+_SMALL = 64
 
 
 class LineFile:
@@ -97,19 +97,42 @@ class LineFile:
             os.close(descriptor)
 
 
+class _Line:
+    """A block that is encoded; its length is that of the block."""
+
+    __slots__ = ("_rows", "text")
+
+    def __init__(self, rows: int, text: bytes) -> None:
+        self._rows = rows
+        self.text = text
+
+    def __len__(self) -> int:
+        return self._rows
+
+
 class BlockWriter:
-    """Blocks as lines in files: a bounded queue, and a thread that encodes and writes."""
+    """Blocks as lines in files: a bounded queue, and a thread that writes, and encodes large ones."""
 
     def __init__(
         self, directory: Path, max_bytes: int, max_rows: int, closed: Callable[[Path], None] | None = None
     ) -> None:
         self._file = LineFile(directory, "decisions", max_bytes, closed)
-        self._queue = DecisionQueue(self._write, max_rows, "lepton-decision-log")
-        self.append = self._queue.append
+        self._queue: DecisionQueue[_Line | DecisionBlock] = DecisionQueue(self._write, max_rows, "lepton-decision-log")
         self.drain = self._queue.drain
         #: The disk's own lock: whoever appends waits for no disk.
         self._disk = Lock()
         self._failing = False
+
+    def append(self, block: DecisionBlock) -> None:
+        rows = len(block)
+        if rows > _SMALL:
+            self._queue.append(block)
+            return
+        try:
+            line: _Line | DecisionBlock = _Line(rows, encode_block(block))
+        except Exception:
+            line = block  # Whoever decides isn't to blame: the thread tells it.
+        self._queue.append(line)
 
     @property
     def dropped(self) -> int:
@@ -137,22 +160,21 @@ class BlockWriter:
         with self._disk:
             self._file.close()
 
-    def _write(self, blocks: list[DecisionBlock]) -> int:
+    def _write(self, blocks: list[_Line | DecisionBlock]) -> int:
         lost = 0
-        lines = bytearray()
-        pause = perf_counter() + _TURN
+        lines = []
         for block in blocks:
-            if perf_counter() > pause:
-                sleep(_PAUSE)
-                pause = perf_counter() + _TURN
+            if isinstance(block, _Line):
+                lines.append(block.text)
+                continue
             try:
-                lines += encode_block(block)
+                lines.append(encode_block(block))
             except Exception:  # One block that can't be written must not stop those after it.
                 logger.exception("a request's decisions can't be written")
                 lost += len(block)
         try:
             with self._disk:
-                self._file.write(bytes(lines))
+                self._file.write(b"".join(lines))
             self._failing = False
         except OSError as error:
             lost = sum(len(block) for block in blocks)

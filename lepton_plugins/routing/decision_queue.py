@@ -75,10 +75,11 @@ class DecisionQueue(Generic[Decisions]):
                 self._busy = bool(blocks)
                 done = self._closed and not blocks
             lost = self._write(blocks) if blocks else 0
+            rows = sum(map(len, blocks))
             with self._changed:
                 self._busy = False
                 self.dropped += lost
-                self._rows -= sum(len(block) for block in blocks)
+                self._rows -= rows
                 self._changed.notify_all()
             if done:
                 return

@@ -57,6 +57,17 @@ def test_blocks_come_back_bit_for_bit(log):
         )
 
 
+@pytest.mark.parametrize("rows", [3, 500])
+def test_one_block_that_has_no_text_takes_no_other_with_it(log, caplog, rows):
+    log.append(block("first", rows))
+    log.append(block("torn", rows, plan="\ud800"))
+    log.append(block("last", rows))
+    log.flush()
+    assert [one.request for one in read_blocks(log.directory)] == ["first", "last"]
+    assert log.dropped == rows
+    assert "a request's decisions can't be written" in caplog.text
+
+
 def test_only_cells_in_use_are_written(log):
     log.append(block("one", rows=1))
     log.flush()
