@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from lepton_plugins import __version__
 from lepton_plugins.records.report import Environment
+from lepton_plugins.routing.cores import whole_cores
 
 #: Packages whose version changes what is measured.
 _TOLD = ("numpy", "scipy", "scikit-learn", "onnxruntime", "mlflow", "torch", "tensorflow", "xgboost", "lightgbm")
@@ -22,7 +22,9 @@ def environment() -> Environment:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Environment(
-        python=".".join(map(str, sys.version_info[:3])), platform=platform.platform(), cpus=cpus, packages=packages
+        python=".".join(map(str, sys.version_info[:3])),
+        platform=platform.platform(),
+        cpus=whole_cores(),
+        packages=packages,
     )

@@ -5,7 +5,7 @@
 Each target serves the same plan with three versions and with one, as its tools start it; both take turns of a second.
 A process is some per cent faster or slower than its twin as long as it lives, by where its memory happens to lie. So
 where the target follows a state directory one process serves both, its pointer moved to and fro; others have a process
-for each, and both are started anew for each round. Printed are the ratios of throughput (three to one) and of the
+for each, and every start begins both anew. Printed are the ratios of throughput (three to one) and of the
 medians of latency (one to three), pair by pair, with their median and the bootstrap's 95 % interval. Asked for: at
 least 0.97. The load comes from wrk.
 """
