@@ -1,16 +1,23 @@
-"""Requests against a server, kept in flight by wrk (https://github.com/wg/wrk; Debian's package `wrk`)."""
+"""Requests kept in flight against a server: for seconds by wrk (https://github.com/wg/wrk; Debian's package `wrk`), or
+for slices of a second by this process, so that two servers can be compared from one moment to the next.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 JSON = {"content-type": "application/json"}
 
@@ -78,6 +85,57 @@ class Client:
 
     def close(self) -> None:
         self._folder.cleanup()
+
+
+class Slices:
+    """As `Client`, for as short as is wanted: its connections stay open, and idle, from one slice to the next.
+
+    A request costs this process some 12 µs: enough for servers that spend ten times that on it.
+    """
+
+    def __init__(self, url: str, path: str, body: bytes, connections: int) -> None:
+        at = urlsplit(url)
+        head = f"POST {path} HTTP/1.1\r\nhost: {at.netloc}\r\ncontent-type: application/json\r\n"
+        self._url, self._request = url + path, f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        self._poll, self._connections = select.epoll(), dict[int, socket.socket]()
+        for _ in range(connections):
+            connection = socket.create_connection((at.hostname, at.port), timeout=30)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections[connection.fileno()] = connection
+            self._poll.register(connection, select.EPOLLIN)
+
+    def run(self, seconds: float) -> Load:
+        """Until every request sent within `seconds` is answered. RuntimeError where one failed."""
+        clock = time.perf_counter
+        begun = clock()
+        sent: dict[int, float] = {}
+        parts: dict[int, bytes] = {}
+        taken: list[float] = []
+        for file, connection in self._connections.items():
+            sent[file] = clock()
+            connection.sendall(self._request)
+        while sent:
+            for file, _ in self._poll.poll(30):
+                connection = self._connections[file]
+                data = parts.pop(file, b"") + connection.recv(65536)
+                if not data.startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError(f"{self._url}: a request failed: {data[:500]!r}")
+                if not complete(data):
+                    parts[file] = data
+                    continue
+                now = clock()
+                taken.append(now - sent.pop(file))
+                if now < begun + seconds:
+                    sent[file] = clock()
+                    connection.sendall(self._request)
+        ordered = sorted(taken)
+        per_s = len(taken) / (clock() - begun)
+        return Load(len(taken), per_s, statistics.median(ordered), ordered[99 * len(ordered) // 100])
+
+    def close(self) -> None:
+        self._poll.close()
+        for connection in self._connections.values():
+            connection.close()
 
 
 @contextmanager

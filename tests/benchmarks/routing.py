@@ -1,124 +1,107 @@
 """What routing costs: three versions beside one, by the same data plane, in every target.
 
-    python tests/benchmarks/routing.py [--starts 4] [--rounds 12] [--targets "lepton serve" …] [--connections 1 8]
+    python tests/benchmarks/routing.py [--starts 20] [--seconds 10] [--targets "lepton serve" …] [--connections 1 8]
 
-Each target serves the same plan with three versions and with one, as its tools start it; both take turns of a second.
-A process is some per cent faster or slower than its twin as long as it lives, by where its memory happens to lie. So
-where the target follows a state directory one process serves both, its pointer moved to and fro; others have a process
-for each, and every start begins both anew. Printed are the ratios of throughput (three to one) and of the
-medians of latency (one to three), pair by pair, with their median and the bootstrap's 95 % interval. Asked for: at
-least 0.97. The load comes from wrk.
+Each target serves the same plan with three versions and with one, as its tools start it. The two servers take turns of
+a twentieth of a second, in an order drawn anew for each pair: what else the machine does lasts longer, and so touches
+both. A process is some per cent faster or slower than its twin as long as it lives, by where its memory happens to lie:
+every start begins both anew, and the one with three versions is begun first in every other.
+Printed are the ratios of throughput (three to one) and of the medians of latency (one to three), slice by slice, with
+their median and the bootstrap's 95 % interval: of starts, and of slices within a start. Asked for: at least 0.97.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import random
 import statistics
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import serving
 import targets
 from arguments import parser
-from load import JSON, Client, Load
-from reload import in_force
+from load import Load, Slices
 
-from lepton_plugins.serving.pointer import write_pointer
+SLICE = 0.05
 
-SECONDS = 1.0
+#: Resamples of the bootstrap.
+DRAWS = 1000
 
-#: Targets whose processes follow a state directory.
-FOLLOW = ("lepton serve", "kserve")
+Pair = tuple[Load, Load]
 
-#: Requests until a server that has swapped its plan knows that they are short.
-WARM = 200
-
-#: By target, connections and number of versions: the loads of one pair after another's.
-Found = dict[tuple[str, int, int], list[list[Load]]]
+#: By target and number of connections, for each start: the loads of three versions and of one, pair by pair.
+Found = dict[tuple[str, int], list[list[Pair]]]
 
 
-def one_process(found: Found, rounds: int, connections: list[int], wanted: str) -> None:
-    """One start of a server that serves both plans in turns, in an order that changes from round to round."""
+def start(found: Found, target: str, connections: list[int], seconds: float, order: tuple[int, int]) -> None:
+    """Begins a server with three versions and one with a single one, and asks them in turns."""
     made = serving.deployments()
     with tempfile.TemporaryDirectory(prefix="lepton-routing-") as folder, ExitStack() as stack:
-        home = Path(folder)
-        revisions = {}
-        for versions in (3, 1):
-            plan = made.build_deployment(home / str(versions), features=targets.FEATURES, versions=versions)
-            revisions[versions] = f"revisions/{plan.plan.digest.removeprefix('sha256:')}"
-            shutil.copytree(plan.path, home / "state" / revisions[versions])
-        write_pointer(home / "state", revisions[3])
-        _, v2 = targets.one_row()
-        if wanted == "kserve":
-            url = stack.enter_context(targets.predictor(home / "3", home / "state", home, v2)).url
-            state = home / "mnt"
-        else:
-            state = home / "state"
-            url = stack.enter_context(made.run_server(state, home, decisions=str(home / "decisions"))).url
-        body = json.dumps(v2).encode()
-        clients = {number: Client(url, targets.INFER, body, number) for number in connections}
-        for turn in range(rounds):
-            for versions in (3, 1) if turn % 2 else (1, 3):
-                change(state, revisions[versions], url, body)
-                for number, client in clients.items():
-                    found.setdefault((wanted, number, versions), []).append([client.run(SECONDS)])
-
-
-def change(state: Path, revision: str, url: str, body: bytes) -> None:
-    """Until the server answers by this revision, and has got used to it."""
-    write_pointer(state, revision)
-    while not in_force(url, f"sha256:{Path(revision).name}", 1):
-        time.sleep(0.05)
-    with httpx.Client() as client:
-        for _ in range(WARM):
-            client.post(url + targets.INFER, content=body, headers=JSON).raise_for_status()
-
-
-def own_processes(found: Found, rounds: int, connections: list[int], wanted: str) -> None:
-    """One start of a server for each plan."""
-    made = serving.deployments()
-    with tempfile.TemporaryDirectory(prefix="lepton-routing-") as folder, ExitStack() as stack:
-        subjects: dict[str, dict[str, serving.Subject]] = {}
-        for versions in (3, 1):
+        servers: dict[str, dict[int, targets.Running]] = {}
+        for versions in order:
             home = Path(folder) / str(versions)
             plan = made.build_deployment(home / "deployment", features=targets.FEATURES, versions=versions)
-            for target, running, _, _ in targets.subjects(plan.path, home, stack, [wanted]):
-                subject = serving.Subject(running.url, running.path, running.body, None)
-                subjects.setdefault(target, {})[str(versions)] = subject
-        for target, both in subjects.items():
+            for name, running, _, _ in targets.subjects(plan.path, home, stack, [target]):
+                servers.setdefault(name, {})[versions] = running
+        for name, both in servers.items():
             for number in connections:
-                loads, _ = serving.loads_of(both, number, SECONDS, rounds)
-                for versions in (3, 1):
-                    found.setdefault((target, number, versions), []).append(loads[str(versions)])
+                found.setdefault((name, number), []).append(turns(both, number, seconds))
+
+
+def turns(servers: dict[int, targets.Running], connections: int, seconds: float) -> list[Pair]:
+    """`seconds` of each, after a second of warming up."""
+    with ExitStack() as stack:
+        slices = {}
+        for versions, server in servers.items():
+            slices[versions] = Slices(server.url, server.path, server.body, connections)
+            stack.callback(slices[versions].close)
+            slices[versions].run(1.0)
+        pairs = []
+        for _ in range(round(seconds / SLICE)):
+            loads = {versions: slices[versions].run(SLICE) for versions in random.sample((3, 1), 2)}
+            pairs.append((loads[3], loads[1]))
+        return pairs
+
+
+def ratio(starts: list[list[float]]) -> list[float]:
+    """The median of all ratios, and the 95 % interval of it: resampled are starts, and the ratios of each."""
+    draw = random.Random(0)
+    medians = []
+    for _ in range(DRAWS):
+        drawn = (draw.choices(ratios, k=len(ratios)) for ratios in draw.choices(starts, k=len(starts)))
+        medians.append(statistics.median(value for ratios in drawn for value in ratios))
+    medians.sort()
+    middle = statistics.median(value for ratios in starts for value in ratios)
+    return [round(value, 3) for value in (middle, medians[DRAWS // 40], medians[-DRAWS // 40])]
 
 
 def show(found: Found) -> None:
-    for target, number in dict.fromkeys((target, number) for target, number, _ in found):
-        three, one = found[target, number, 3], found[target, number, 1]
-        rates = [[statistics.median(load.per_s for load in start) for start in starts] for starts in (three, one)]
-        p50 = [[statistics.median(load.p50 for load in start) for start in starts] for starts in (one, three)]
-        shown = {"throughput": serving.ratio(*rates), "p50": serving.ratio(*p50), "pairs": len(three)}
+    for (target, number), starts in found.items():
+        shown = {
+            "throughput": ratio([[three.per_s / one.per_s for three, one in pairs] for pairs in starts]),
+            "p50": ratio([[one.p50 / three.p50 for three, one in pairs] for pairs in starts]),
+            "starts": len(starts),
+            "pairs": sum(len(pairs) for pairs in starts),
+            "requests": sum(three.requests + one.requests for pairs in starts for three, one in pairs),
+        }
         load = [round(value, 1) for value in os.getloadavg()]
         print(json.dumps({"target": target, "connections": number, **shown, "load": load}), flush=True)
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--starts", type=int, default=4)
-    arguments.add_argument("--rounds", type=int, default=12, help="of each start")
+    arguments.add_argument("--starts", type=int, default=20)
+    arguments.add_argument("--seconds", type=float, default=10.0, help="of each server, in each start")
     arguments.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     arguments.add_argument("--targets", nargs="+", default=list(targets.TARGETS), choices=targets.TARGETS)
     given = arguments.parse_args()
     for target in given.targets:
         found: Found = {}
-        measure = one_process if target in FOLLOW else own_processes
-        for _ in range(given.starts):
-            measure(found, given.rounds, given.connections, target)
+        for number in range(given.starts):
+            start(found, target, given.connections, given.seconds, (1, 3) if number % 2 else (3, 1))
         show(found)
 
 
