@@ -14,13 +14,11 @@ Every method raises LeptonError subclasses only, and tells the plugins what happ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Literal
 
-from lepton_plugins.errors import LeptonError, PlanNotFound, RegistryUnreachable
+from lepton_plugins.errors import LeptonError
 from lepton_plugins.events import failures_told, tell, tell_activated, tell_evaluated
 from lepton_plugins.listing import Listing
 from lepton_plugins.listings import activations_listing, models_listing, reports_listing, versions_listing
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from lepton_plugins.evaluation.compare import Comparison
     from lepton_plugins.evaluation.options import EvaluationOptions
     from lepton_plugins.evaluation.progress import Progress
-    from lepton_plugins.generate import Generated
     from lepton_plugins.planning.diff import PlanDiff
     from lepton_plugins.planning.gpu_advice import VersionAdvice
     from lepton_plugins.planning.planned import PlannedDeployment
@@ -175,23 +172,22 @@ class ModelRegistry:
 
     def reports(self, model: str) -> Listing[EvaluationReport]:
         """The latest report of each version that has one; `notes` say whose can't be read, and why."""
+        from lepton_plugins.evaluation.latest import latest_report
+
         found: list[EvaluationReport] = []
         unreadable: dict[str, str] = {}
         for version in self.registry.list_versions(model):
-            try:
-                report = self.registry.get_report(model, version.version)
-            except RegistryUnreachable:
-                raise
-            except LeptonError as error:
-                unreadable[version.version] = str(error)
-            else:
-                found += [] if report is None else [report]
+            report = latest_report(self.registry, model, version.version)
+            if isinstance(report, LeptonError):
+                unreadable[version.version] = str(report)
+            elif report is not None:
+                found.append(report)
         return reports_listing(found, unreadable)
 
     def compare(self, model: str, *, metric: str | None = None, by: str | None = None) -> Comparison:
         """The versions side by side, overall or by a slice; differences whose interval covers zero are ties.
 
-        Raises ReportMissing where nothing was evaluated.
+        Raises NothingToCompare where no report can be compared, UnknownMetric, ColumnMissing.
         """
         from lepton_plugins.evaluation.compare import compare
 
@@ -208,13 +204,14 @@ class ModelRegistry:
     ) -> PlannedDeployment:
         """Make a plan from a plan file (a path, its content as a mapping, or a PlanSpec) and store it.
 
-        The plan isn't in force until `promote`. `save=False` only makes it. Raises SpecInvalid, ReportMissing,
-        NoArmLeft, Infeasible, TrustRequired.
+        The plan isn't in force until `promote`. `save=False` only makes it. Raises SpecInvalid, NoArmLeft,
+        Infeasible, TrustRequired.
         """
         from lepton_plugins.planning.lifecycle import save as save_plan
         from lepton_plugins.planning.plan import make_plan
+        from lepton_plugins.planning.spec_file import spec_of
 
-        read = self._spec(spec)
+        read = spec_of(spec)
         with failures_told(read.model, "plan"):
             planned = make_plan(self.registry, read, trust=trust)
             if save:
@@ -251,9 +248,7 @@ class ModelRegistry:
         from lepton_plugins.planning.diff import diff
 
         if new is None:
-            in_force = self.registry.plan_in_force(model)
-            before = self.registry.get_plan(in_force)[0] if in_force is not None else None
-            return diff(before, self.plan_of(model, old))
+            return diff(self._in_force(model), self.plan_of(model, old))
         return diff(self.plan_of(model, old), self.plan_of(model, new))
 
     def diff_with(
@@ -263,8 +258,7 @@ class ModelRegistry:
         from lepton_plugins.planning.diff import diff
 
         planned = self.plan(spec, trust=trust, save=False)
-        in_force = self.registry.plan_in_force(planned.plan.model)
-        return diff(self.registry.get_plan(in_force)[0] if in_force is not None else None, planned.plan)
+        return diff(self._in_force(planned.plan.model), planned.plan)
 
     def plan_of(self, model: str, revision: str | int | None = None) -> DeploymentPlan:
         """A stored plan by number or digest (its beginning is enough); by default the latest."""
@@ -274,12 +268,7 @@ class ModelRegistry:
         """A stored revision by number or digest (its beginning is enough); by default the latest."""
         from lepton_plugins.planning.lifecycle import find
 
-        if revision is not None:
-            return find(self.registry, model, str(revision))
-        stored = self.registry.list_plans(model)
-        if not stored:
-            raise PlanNotFound(model)
-        return stored[-1]
+        return find(self.registry, model, revision)
 
     def promote(
         self, model: str, revision: str | int | None = None, *, why: str = "", force: bool = False
@@ -292,7 +281,7 @@ class ModelRegistry:
         from lepton_plugins.planning.lifecycle import promote
 
         with failures_told(model, "promote"):
-            activation = promote(self.registry, model, revision=_text(revision), why=why, force=force)
+            activation = promote(self.registry, model, revision=revision, why=why, force=force)
         return tell_activated("promoted", activation)
 
     def rollback(self, model: str, *, to: str | int | None = None, why: str = "") -> Activation:
@@ -300,7 +289,7 @@ class ModelRegistry:
         from lepton_plugins.planning.lifecycle import rollback
 
         with failures_told(model, "rollback"):
-            activation = rollback(self.registry, model, to=_text(to), why=why)
+            activation = rollback(self.registry, model, to=to, why=why)
         return tell_activated("rolled_back", activation)
 
     def pin(
@@ -352,6 +341,8 @@ class ModelRegistry:
         Returns the files, relative to `to`. UnknownPlugin if no plugin offers the target; InvalidInput for
         an option that the target doesn't know; PlaceTaken where `to` holds anything else.
         """
+        from lepton_plugins.generate import generate
+
         return generate(Path(directory), target, Path(to), options or {}, registry=self.uri).files
 
     def router(self, model: str, *, directory: str | Path | None = None, threads: int | None = None) -> Router:
@@ -359,34 +350,22 @@ class ModelRegistry:
 
         `router.predict(data)`, `router.decide(context)`, `router.explain(context)`; close it when done.
         """
-        from tempfile import mkdtemp
-        from weakref import finalize
-
         from lepton_plugins.routing.router import Router
+        from lepton_plugins.routing.temporary import temporary_router
 
         if directory is not None:
             return Router.load(self.pull(model, directory), threads=threads)
-        folder = mkdtemp(prefix="lepton-")
-        try:
-            router = Router.load(self.pull(model, Path(folder) / "deployment"), threads=threads)
-        except BaseException:
-            _remove(folder, os.getpid())
-            raise
-        finalize(router, _remove, folder, os.getpid())
-        return router
+        return temporary_router(lambda folder: self.pull(model, folder), threads)
 
     def explain(self, model: str, context: Mapping[str, Any], *, key: object = None) -> Explanation:
         """Which version would answer this row under the plan in force, and why each other one wouldn't."""
         from tempfile import TemporaryDirectory
 
-        from lepton_plugins.routing.router import Router
-
-        with TemporaryDirectory(prefix="lepton-") as folder:
-            router = Router.load(self.pull(model, Path(folder) / "deployment"))
-            try:
-                return router.explain(context, key=key)
-            finally:
-                router.close()
+        with (
+            TemporaryDirectory(prefix="lepton-") as folder,
+            self.router(model, directory=Path(folder) / "deployment") as router,
+        ):
+            return router.explain(context, key=key)
 
     def verify(self, log: str | Path) -> Verification:
         """Make the decisions of a log once more, each under the plan that made it: they must come out the same."""
@@ -419,31 +398,6 @@ class ModelRegistry:
         """Remove everything that Lepton wrote (for one model, or all), nothing else; tells what."""
         return list(self.registry.purge(model, dry_run=dry_run))
 
-    def _spec(self, spec: PlanSpec | Mapping[str, Any] | str | Path) -> PlanSpec:
-        from lepton_plugins.planning.spec_file import parse_spec, read_spec
-        from lepton_plugins.records.spec import PlanSpec
-
-        if isinstance(spec, PlanSpec):
-            return spec
-        return parse_spec(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
-
-
-def generate(
-    directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
-) -> Generated:
-    """What `ModelRegistry.generate` does, without one: `registry` is the URI that a target is told."""
-    from lepton_plugins.generate import generate as render
-
-    made = render(directory, target, to, options, registry=registry)
-    tell("generated", made.model, target=target, files=len(made.files), **made.told)
-    return made
-
-
-def _remove(folder: str, process: int) -> None:
-    """Remove a folder of this process; what was forked from it has the same objects."""
-    if os.getpid() == process:
-        rmtree(folder, ignore_errors=True)
-
-
-def _text(revision: str | int | None) -> str | None:
-    return None if revision is None else str(revision)
+    def _in_force(self, model: str) -> DeploymentPlan | None:
+        in_force = self.registry.plan_in_force(model)
+        return self.registry.get_plan(in_force)[0] if in_force is not None else None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from lepton_plugins.errors import InvalidInput, UnknownPlugin, nearest
+from lepton_plugins.events import tell
 from lepton_plugins.planning.findings import dotted, findings
 from lepton_plugins.plugins import plugins
 from lepton_plugins.rendered import in_place_of, put, rendered_before, write_record
@@ -26,6 +27,15 @@ class Generated(NamedTuple):
 
 
 def generate(
+    directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
+) -> Generated:
+    """As `render`, and the plugins are told."""
+    made = render(directory, target, to, options, registry=registry)
+    tell("generated", made.model, target=target, files=len(made.files), **made.told)
+    return made
+
+
+def render(
     directory: Path, target: str, to: Path, options: Mapping[str, Any], *, registry: str | None = None
 ) -> Generated:
     """Render `directory` into `to`: a new directory, an empty one, or what was rendered there before, unchanged.

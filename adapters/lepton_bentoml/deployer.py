@@ -135,11 +135,11 @@ def _options(name: str, options: Mapping[str, str]) -> tuple[dict[str, str], dic
 def _built(name: str, directory: Path, given: Mapping[str, str]) -> str:
     """Build the bento of a plan unless it is in the store; its tag."""
     from lepton_plugins.canonical import digest_tree
-    from lepton_plugins.generate import generate
+    from lepton_plugins.generate import render
 
     with TemporaryDirectory(prefix="lepton-") as folder:
         project = Path(folder) / "project"
-        generate(directory, "bentoml", project, given)
+        render(directory, "bentoml", project, given)
         # Of the same project there is one bento: other plans, options or packages make another.
         tag = f"{name}:{digest_tree(project).removeprefix('sha256:')[:16]}"
         if subprocess.run([*_BENTOML, "get", tag], capture_output=True, check=False).returncode != 0:

@@ -105,7 +105,7 @@ class KserveDeployer:
     def _deploy(
         self, name: str, deployment: Callable[[], Path], options: Mapping[str, str], *, new: bool
     ) -> dict[str, Any]:
-        from lepton_plugins.generate import generate
+        from lepton_plugins.generate import render
 
         given = dict(options)
         own = {key: given.pop(key, default) for key, default in _OWN.items()}
@@ -127,7 +127,7 @@ class KserveDeployer:
         given.setdefault("lepton_requirement", f"lepton-plugins=={__version__}")
         with TemporaryDirectory(prefix="lepton-") as folder:
             rendered = Path(folder) / "rendered"
-            generate(directory, "kserve", rendered, given)
+            render(directory, "kserve", rendered, given)
             router = _manifests(rendered)
             parts = [_manifests(part) for part in sorted((rendered / "services").glob("*"))]
         return _described(cluster, _roll_out(cluster, router, parts, seconds if wait else None, force=force))

@@ -68,12 +68,11 @@ def generate(
 
     Example: lepton generate flights --target kserve --to manifests --namespace models
     """
-    from lepton_plugins.api import generate as render
-    from lepton_plugins.generate import open_target
+    from lepton_plugins import generate as rendering
 
-    open_target(target)  # Before a plan is pulled for nothing.
+    rendering.open_target(target)  # Before a plan is pulled for nothing.
     with deployment(source) as directory:
-        made = render(directory, target, to, pairs(option or [], "--option"), registry=terminal.registry)
+        made = rendering.generate(directory, target, to, pairs(option or [], "--option"), registry=terminal.registry)
     files = [path.as_posix() for path in made.files]
     result = {"target": target, "directory": str(to), "files": files, **made.told}
     show(result, lambda: "\n".join(_without_packages(files)), output)

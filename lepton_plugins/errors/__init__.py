@@ -14,5 +14,6 @@ from lepton_plugins.errors.plugins import *  # noqa: F403
 from lepton_plugins.errors.quickstart import *  # noqa: F403
 from lepton_plugins.errors.registry import *  # noqa: F403
 from lepton_plugins.errors.replay import *  # noqa: F403
+from lepton_plugins.errors.revisions import *  # noqa: F403
 from lepton_plugins.errors.serving import *  # noqa: F403
 from lepton_plugins.errors.targets import *  # noqa: F403

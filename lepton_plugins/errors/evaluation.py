@@ -217,18 +217,6 @@ class BaselineUndefined(LeptonError):
         )
 
 
-class ReportMissing(LeptonError):
-    """An operation that needs an evaluation report found none."""
-
-    code = "report_missing"
-
-    def __init__(self, model: str, version: str | None = None) -> None:
-        name = f"Version {version} of model {model!r}" if version else f"Model {model!r}"
-        super().__init__(
-            f"{name} has no evaluation report. Run: lepton evaluate {model} --data FILE --target COL --task TASK"
-        )
-
-
 class ReportMeasured(LeptonError):
     """Figures of a run that would take the place of what Lepton measured."""
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, PredictionsUnpaired, RegistryUnreachable
+from lepton_plugins.errors import LeptonError, PredictionsUnpaired
 from lepton_plugins.evaluation.comparison import LeftOut
 from lepton_plugins.evaluation.labels import class_codes
+from lepton_plugins.evaluation.latest import latest_report
 from lepton_plugins.evaluation.paired import load_predictions
 from lepton_plugins.evaluation.predictions import Predictions
 from lepton_plugins.records.report import EvaluationReport
@@ -63,14 +64,10 @@ def _reports(registry: Registry, model: str) -> tuple[list[EvaluationReport], li
     found: list[EvaluationReport] = []
     left_out: list[LeftOut] = []
     for version in registry.list_versions(model):
-        try:
-            report = registry.get_report(model, version.version)
-        except RegistryUnreachable:
-            raise
-        except LeptonError as error:
-            left_out.append(_left_out(version, str(error)))
-            continue
-        if report is None:
+        report = latest_report(registry, model, version.version)
+        if isinstance(report, LeptonError):
+            left_out.append(_left_out(version, str(report)))
+        elif report is None:
             left_out.append(_left_out(version, "it has no evaluation report"))
         elif report.failure is not None:
             reason = f"its evaluation failed ({report.failure.stage}): {report.failure.reason}"

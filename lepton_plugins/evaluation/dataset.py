@@ -39,7 +39,6 @@ class EvaluationData:
     row_id: NDArray[np.int64]
     target: NDArray[Any]
     classes: tuple[str, ...] = ()
-    group_column: str | None = None
     groups: NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -108,7 +107,6 @@ def read_evaluation_data(
         row_id=row_id,
         target=values,
         classes=classes,
-        group_column=group,
         groups=None if group is None else kept[group].to_numpy(),
         notes=notes,
     )

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lepton_plugins.errors import LeptonError, RegistryUnreachable, TrustRequired
+from lepton_plugins.errors import LeptonError, TrustRequired
+from lepton_plugins.evaluation.latest import latest_report
 from lepton_plugins.planning.cost import Cost, cost_of
 from lepton_plugins.planning.inputs import conflict
 from lepton_plugins.planning.portable import storage_address, without_paths
@@ -163,12 +164,9 @@ def admit(
     """
     admission = Admission([], [], spec.output or "proba")
     for version in versions:
-        try:
-            report = registry.get_report(version.model, version.version)
-        except RegistryUnreachable:
-            raise
-        except LeptonError as error:
-            admission.reject(version.version, error.code, str(error))
+        report = latest_report(registry, version.model, version.version)
+        if isinstance(report, LeptonError):
+            admission.reject(version.version, report.code, str(report))
             continue
         found = _unusable(version, report, trust)
         if found is not None:

@@ -27,7 +27,7 @@ def save(registry: Registry, planned: PlannedDeployment) -> PlanRevision:
 
 
 def promote(
-    registry: Registry, model: str, revision: str | None = None, why: str = "", force: bool = False
+    registry: Registry, model: str, revision: str | int | None = None, why: str = "", force: bool = False
 ) -> Activation:
     """Put a stored plan in force: a number, a digest (its beginning is enough), or the latest not yet promoted.
 
@@ -48,7 +48,7 @@ def promote(
     return _activate(registry, "promote", chosen, plan, why, expected=plan.parent, force=force)
 
 
-def rollback(registry: Registry, model: str, to: str | None = None, why: str = "") -> Activation:
+def rollback(registry: Registry, model: str, to: str | int | None = None, why: str = "") -> Activation:
     """Put the plan before back in force, or the revision `to`.
 
     "Before" follows what was promoted, not what was rolled back: a second rollback goes one further back,
@@ -106,11 +106,19 @@ def history(registry: Registry, model: str) -> list[Activation]:
     return list(registry.list_activations(model))
 
 
-def find(registry: Registry, model: str, revision: str) -> PlanRevision:
-    """A stored revision by number (`3`, `#3`), else by the beginning of its digest. PlanNotFound, RevisionAmbiguous."""
+def find(registry: Registry, model: str, revision: str | int | None = None) -> PlanRevision:
+    """A stored revision by number (`3`, `#3`), else by the beginning of its digest; by default the latest.
+
+    PlanNotFound, RevisionAmbiguous.
+    """
+    plans = registry.list_plans(model)
+    if revision is None:
+        if not plans:
+            raise PlanNotFound(model)
+        return plans[-1]
+    revision = str(revision)
     wanted = revision.removeprefix("#")
     digest = wanted.removeprefix("sha256:")
-    plans = registry.list_plans(model)
     found = [stored for stored in plans if str(stored.number) == wanted]
     if not found and len(digest) >= 6:
         found = [stored for stored in plans if stored.digest.removeprefix("sha256:").startswith(digest)]

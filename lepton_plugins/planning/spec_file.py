@@ -19,6 +19,13 @@ from lepton_plugins.records.spec import PlanSpec
 LIMIT = 2**20
 
 
+def spec_of(given: PlanSpec | Mapping[str, Any] | str | Path) -> PlanSpec:
+    """A plan file as its path, its content as a mapping, or read already. Raises as `read_spec` does."""
+    if isinstance(given, PlanSpec):
+        return given
+    return parse_spec(given) if isinstance(given, Mapping) else read_spec(Path(given))
+
+
 def read_spec(path: Path) -> PlanSpec:
     """The plan file at `path` (YAML, or JSON, which is YAML), checked down to the policy's own parameters.
 

@@ -148,7 +148,7 @@ def make_plan(model: str, salt: str = "00", parent: str | None = None, arms: int
         ),
         allocation=Allocation(solver="milp", status="optimal"),
         gain=Gain(metric="log_loss", value=0.012, low=0.004, high=0.02, method="cross-fitted", n=12000),
-        rejected=(Rejection(version="9", code="report_missing", reason="no report"),),
+        rejected=(Rejection(version="9", code="no_report", reason="no report"),),
         spec=PlanSpec(model=model),
     )
     return plan, {"tables/cells.json": table}
