@@ -38,7 +38,7 @@ from lepton_plugins.routing.inputs import Columns, numpy_dtype
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.app import ServingApp
-from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.call import Answer, Call, headers_by_name
 from lepton_plugins.serving.limiting import limits_from
 from lepton_plugins.serving.routes import ROUTES
 from lepton_plugins.serving.served import Served
@@ -104,9 +104,9 @@ class RouterService:
         """
         try:
             columns, rows = self._reader.checker.columns_of(data)
+            headers = headers_by_name(context.request.headers.raw) if context is not None else {}
         except RequestInvalid as error:
             raise InvalidArgument(str(error)) from None
-        headers = dict(context.request.headers.raw) if context is not None else {}
         kind = ("bentoml", rows.bit_length())
         answer = await self.app.respond(
             kind, partial(_predict, {**columns, **(beside or {})}, rows), Call({}, headers, b"")

@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import HTTPException
 from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InferenceError, InvalidInput
+from kserve.protocol.infer_type import to_http_parameters
 
 from lepton_plugins.errors import LeptonError, RequestInvalid
 from lepton_plugins.plugins import plugins
@@ -90,10 +91,12 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
         """Answer a V1 body or a V2 request, each row by the version that the plan chooses for it."""
         given = {name.lower().encode(): value.encode() for name, value in (headers or {}).items()}
         try:
-            if b"x-lepton-version" in given:
+            version = payload.model_version if isinstance(payload, InferRequest) else None
+            if version or b"x-lepton-version" in given:
                 self._access.check(Permission.FORCE, given, self.served.plan.around.guard)
             answer = self._infer if isinstance(payload, InferRequest) else self._predict
-            reply, content = await asyncio.to_thread(answer, payload, Call({}, given, b""))
+            call = Call({"version": version} if version else {}, given, b"")
+            reply, content = await asyncio.to_thread(answer, payload, call)
         except LeptonError as error:
             raise _as_kserve(error) from None
         if response_headers is not None:
@@ -104,7 +107,9 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
         if ("instances" in payload) == ("inputs" in payload):
             raise RequestInvalid("The body has both or neither of them", expected="`instances` or `inputs`")
         read = read_instances if "instances" in payload else read_inputs
-        columns, rows = read(self.served.reader, payload.get("instances", payload.get("inputs")))
+        reader = self.served.reader
+        columns, rows = read(reader, payload.get("instances", payload.get("inputs")))
+        columns = reader.with_own_parameters(payload.get("parameters"), columns, rows)
         reply = self.served.predict(call, columns, rows)
         return reply, {"predictions": reply.values.tolist()}
 
@@ -113,6 +118,8 @@ class RouterModel(Model):  # type: ignore[misc]  # KServe's class isn't annotate
         asked = [output.name for output in payload.request_outputs or ()]
         wanted = wanted_outputs(served, asked)
         columns, rows = served.reader.tensors({item.name: item.as_numpy() for item in payload.inputs})
+        if payload.parameters:
+            columns = served.reader.with_own_parameters(to_http_parameters(payload.parameters), columns, rows)
         reply = served.predict(call, columns, rows)
         binary = bool(payload.from_grpc or payload.use_binary_outputs)
         return reply, InferResponse(

@@ -149,7 +149,7 @@ class PyfuncModel:
         if not given:
             return self._answer(columns, output, None)
         groups: dict[tuple[Any, ...], list[int]] = {}
-        for row, values in enumerate(zip(*(columns[name].tolist() for name in given), strict=True)):
+        for row, values in enumerate(zip(*(_by_row(columns[name]) for name in given), strict=True)):
             groups.setdefault(values, []).append(row)
         if len(groups) == 1:
             return self._answer(columns, output, _said(given, next(iter(groups))))
@@ -188,7 +188,7 @@ class PyfuncModel:
             raise StreamingUnavailable("This version", "chat completions")
         data, _ = model_data(columns, self._inputs)
         given = [name for name in self._parameters if name in columns]
-        parameters = _said(given, [columns[name].item() for name in given])
+        parameters = _said(given, [_by_row(columns[name])[0] for name in given])
         parts: Iterator[Any] = self._model.predict_stream(data, params=parameters)
         return parts
 
@@ -219,10 +219,18 @@ class PyfuncModel:
         self._model = None
 
 
+def _by_row(column: NDArray[Any]) -> list[Any]:
+    """A parameter's value for each row; a list as a tuple, which can be a key, and NaN as None."""
+    values = column.tolist()
+    if column.ndim > 1:
+        return [tuple(value) for value in values]
+    return [value if value == value else None for value in values]
+
+
 def _said(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any] | None:
     """Parameters by name; a null leaves the model its own default."""
-    given = {name: value for name, value in zip(names, values, strict=True) if value is not None and value == value}
-    return given or None
+    given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    return {name: [*value] if isinstance(value, tuple) else value for name, value in given.items()} or None
 
 
 def _inner_classes(model: Any) -> tuple[str, ...]:

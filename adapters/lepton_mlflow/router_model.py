@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from lepton_mlflow.router_signature import DECISIONS
+from lepton_mlflow.router_signature import DECISIONS, NO_LIST
 from lepton_plugins.errors import InputInvalid, LeptonError, UnknownPlugin
 from lepton_plugins.plugins import plugins
 from lepton_plugins.routing.router import Router
@@ -59,7 +59,12 @@ class RouterModel(PythonModel):
         router = self.router
         if router is None:
             raise MlflowException("The model isn't loaded: load_context wasn't called.", INTERNAL_ERROR)
-        given = {name: value for name, value in (params or {}).items() if name != DECISIONS and value is not None}
+        given = {name: value for name, value in (params or {}).items() if name != DECISIONS}
+        given = {
+            name: [value] * len(model_input) if isinstance(value, list) else value
+            for name, value in given.items()
+            if value is not None and value != NO_LIST
+        }
         try:
             for name in given:
                 if name in model_input:

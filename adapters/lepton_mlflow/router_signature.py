@@ -8,12 +8,16 @@ import numpy as np
 
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Field
+from lepton_plugins.routing.inputs import is_moment
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 #: The parameter that asks for the decision beside each answer.
 DECISIONS = "lepton_decisions"
+
+#: The default of a parameter that is a list: then each version has its own.
+NO_LIST = [None]
 
 #: numpy's names and MLflow's widest column type (`mlflow.types.DataType`) for each kind: MLflow refuses what it would
 #: have to narrow, such as every double of a table for an ONNX model; the router narrows without loss, or says so.
@@ -63,10 +67,15 @@ def _parameters(plan: DeploymentPlan) -> list[Any]:
 
     named = {name for arm in plan.arms if arm.signature is not None for name in arm.signature.input_names}
     fields = [field for field in plan.signature.inputs if field.name in named and not field.required]
-    types = [_COLUMN_TYPES.get(field.dtype, "binary") for field in fields]
-    # Without a default: each version has its own.
+    types = ["string" if is_moment(field) else _COLUMN_TYPES.get(field.dtype, "binary") for field in fields]
+    # Without a default: each version has its own. MLflow writes no date that is missing, and lists must be lists.
     return [
-        ParamSpec(field.name, DataType[kind], None)
+        ParamSpec(
+            field.name,
+            DataType[kind],
+            None if len(field.shape) == 1 else NO_LIST,
+            (-1,) * (len(field.shape) - 1) or None,
+        )
         for field, kind in zip(fields, types, strict=True)
         if kind != "binary" and plan.signature.layout == "columns"
     ]
@@ -77,6 +86,8 @@ def _column(field: Field) -> Any:
     from mlflow.types.schema import AnyType
 
     kind: Any = "datetime" if field.dtype.startswith("datetime64") else _COLUMN_TYPES.get(field.dtype)
+    if len(field.shape) > 1:
+        kind = None
     return ColSpec(kind or AnyType(), name=field.name, required=field.required)
 
 

@@ -27,6 +27,19 @@ class RequestInvalid(LeptonError):
         self.expected = expected
 
 
+class Contradiction(RequestInvalid):
+    """A request that says one thing in two places, and not the same."""
+
+    code = "contradiction"
+
+    def __init__(self, what: str, one: str, where: str, other: str, elsewhere: str) -> None:
+        super().__init__(
+            f"Found {what} {one!r} in {where} and {other!r} in {elsewhere}",
+            field=what,
+            expected="one of them, or both the same",
+        )
+
+
 class InputMissing(RequestInvalid):
     """A request without an input that the signature requires."""
 

@@ -108,4 +108,10 @@ def _both(one: Field, other: Field) -> Field:
     elif kind_of(one.dtype) == kind_of(other.dtype) == "number":
         dtype = np.result_type(one.dtype, other.dtype).name
     shape = tuple(max(a, b) for a, b in zip(one.shape, other.shape, strict=True))
-    return Field(name=one.name, dtype=dtype, shape=shape, required=one.required or other.required)
+    return Field(
+        name=one.name,
+        dtype=dtype,
+        shape=shape,
+        required=one.required or other.required,
+        parameter=one.parameter and other.parameter,
+    )

@@ -11,13 +11,16 @@ class Field(Record):
     """One input or output: a column, or a tensor.
 
     `dtype` is numpy's name ("float64", "int64", "bool", "str", "bytes", "datetime64[ns]", "object").
-    `shape` is per request, batch axis first, -1 for any length; a column has shape (-1,).
+    `shape` is per request, batch axis first, -1 for any length; a column has shape (-1,). A `parameter` is an input
+    that a request gives once for all rows, or leaves out: MLflow's ParamSpec. A list has shape (-1, -1), and a date is
+    ISO 8601 text: whether it is a date or a time is told by how it is written.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...] = (-1,)
     required: bool = True
+    parameter: bool = False
 
 
 class Signature(Record):
@@ -34,3 +37,7 @@ class Signature(Record):
     @property
     def input_names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.inputs)
+
+    @property
+    def parameters(self) -> tuple[Field, ...]:
+        return tuple(field for field in self.inputs if field.parameter)

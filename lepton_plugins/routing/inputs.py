@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class InputChecker:
         self._expected = [
             (
                 field.name,
-                numpy_dtype(field),
+                None if is_moment(field) else numpy_dtype(field),
                 len(field.shape),
                 _TEXT[field.dtype][0] if field.dtype in _TEXT else None,
                 field.required and field.name not in optional,
@@ -98,6 +99,8 @@ class InputChecker:
 def fit_column(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     """`values` in the field's dtype and shape, cast without loss; InputInvalid where that can't be."""
     values = _shaped(field, values)
+    if is_moment(field):
+        return boxed([moment_text(field, value) for value in values.flat]).reshape(values.shape)
     dtype = numpy_dtype(field)
     kind, found = dtype.kind, values.dtype.kind
     if field.dtype in _TEXT:
@@ -158,10 +161,43 @@ def _nulls(column: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def numpy_dtype(field: Field) -> np.dtype[Any]:
-    """The dtype of a field's arrays: text and bytes are Python objects."""
-    if field.dtype in ("str", "bytes", "object"):
+    """The dtype of a field's arrays: text and bytes are Python objects, and so are parameters that are dates."""
+    if field.dtype in ("str", "bytes", "object") or is_moment(field):
         return np.dtype(object)
     return np.dtype(field.dtype)
+
+
+def boxed(values: Sequence[Any]) -> NDArray[Any]:
+    """A column of Python objects, whatever they are."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def is_moment(field: Field) -> bool:
+    """Whether a field is a parameter that is a date or a time."""
+    return field.parameter and field.dtype.startswith("datetime64")
+
+
+def moment_text(field: Field, value: Any) -> str | None:
+    """A date or time as ISO 8601 text without an offset, in UTC where it had one; None where it is missing.
+
+    What MLflow takes: whatever `numpy.datetime64` reads as a date or a time of microseconds.
+    """
+    if isinstance(value, np.datetime64):
+        value = value.astype("M8[us]").item()
+    if _is_missing(value):
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) > 10 else value
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            value = moment.astimezone(UTC).replace(tzinfo=None)
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, str) and isinstance(np.datetime64(value).item(), date):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    shown = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    raise InputInvalid(field.name, shown[:100], "a date or a time by ISO 8601")
 
 
 def _shaped(field: Field, values: NDArray[Any]) -> NDArray[Any]:
@@ -184,7 +220,7 @@ def _stacked(field: Field, values: NDArray[Any]) -> NDArray[Any]:
         stacked: NDArray[Any] = np.stack([np.asarray(value) for value in values])
         if stacked.dtype == object:  # Arrays of arrays, as parquet gives nested values.
             stacked = np.array([[*map(list, value)] for value in values])
-        return stacked
+        return stacked if stacked.size else stacked.astype(numpy_dtype(field))
     except (TypeError, ValueError):
         found = f"values such as {str(values[0])[:60]!r}"
         raise InputInvalid(field.name, found, f"arrays of one shape, {field.shape[1:]}") from None
@@ -230,9 +266,8 @@ def _unboxed(field: Field, values: NDArray[Any]) -> NDArray[Any]:
         raise InputInvalid(field.name, "a missing value", _expected(field))
     try:
         if numpy_dtype(field).kind == "M":
-            return np.array(
-                ["NaT" if value is None else str(value).removesuffix("Z") for value in plain], dtype="M8[ns]"
-            )
+            texts = ["NaT" if value is None else str(value).removesuffix("Z") for value in plain]
+            return np.array(texts, dtype="M8[ns]").reshape(values.shape)
         filled = [np.nan if value is None else value for value in plain]
         return np.array(filled).reshape(values.shape)
     except (TypeError, ValueError):

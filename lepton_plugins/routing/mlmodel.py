@@ -27,15 +27,16 @@ _DTYPES = {
     "binary": "bytes",
     "datetime": "datetime64[ns]",
 }
-#: Types of parameters that are JSON values.
-_PARAMETERS = ("boolean", "integer", "long", "float", "double", "string")
+#: Types of parameters: MLflow gives a model Python's own numbers, and so the widest.
+_PARAMETERS = {**_DTYPES, "integer": "int64", "float": "float64"}
+del _PARAMETERS["binary"]
 
 
 @dataclass(frozen=True, slots=True)
 class MlModel:
     """What an `MLmodel` file says. `flavors` maps a flavour's name to its configuration.
 
-    `parameters` are those of the signature, of one value each, which a call may leave out.
+    `parameters` are those of the signature, of one value or a list of them each, which a call may leave out.
     """
 
     path: Path
@@ -113,10 +114,15 @@ def _parameters(path: Path, content: object, signature: Signature | None) -> tup
     if signature is None or not isinstance(content, dict) or not content.get("params"):
         return ()
     try:
-        items = [item for item in json.loads(content["params"]) if not item.get("shape")]
         fields = [
-            Field(name=str(item["name"]), dtype=_DTYPES[item["type"]], required=False)
-            for item in items
+            Field(
+                name=str(item["name"]),
+                dtype=_PARAMETERS[item["type"]],
+                shape=(-1, -1) if item.get("shape") else (-1,),
+                required=False,
+                parameter=True,
+            )
+            for item in json.loads(content["params"])
             if item.get("type") in _PARAMETERS
         ]
     except (TypeError, ValueError, KeyError) as error:

@@ -29,7 +29,7 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.backlog import Backlog
 from lepton_plugins.serving.body import check_head, read_body
-from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.call import Answer, Call, headers_by_name
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
@@ -218,7 +218,7 @@ class ServingApp(Starlette):
                 route, params = paths.match(scope)
                 if route.predicts:
                     counts.in_flight += 1
-                answer = await self._run(served, route, params, dict(scope["headers"]), receive, send)
+                answer = await self._run(served, route, params, headers_by_name(scope["headers"]), receive, send)
             except Exception as error:
                 answer = error_answer(error)
             if not answer.sent:
@@ -273,8 +273,8 @@ class ServingApp(Starlette):
         match = self.paths.direct.get(url) if self.paths is not None else None
         if match is None:
             return None
-        known = dict(headers)
         try:
+            known = headers_by_name(headers)
             check_head(match[0], known, self.settings.limits.body)
         except RequestInvalid:
             return None

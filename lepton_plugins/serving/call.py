@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lepton_plugins.errors import Contradiction
 from lepton_plugins.routing.inputs import Columns
+from lepton_plugins.serving.binary import HEADER
 
 if TYPE_CHECKING:
     from lepton_plugins.serving.reply import Reply
@@ -46,6 +48,18 @@ class Answer:
     reply: Reply | None = None
     sent: bool = False
     """Whether it has left already, part by part."""
+
+
+def headers_by_name(given: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """A request's headers; Contradiction where one of ours is given twice and not alike."""
+    named = dict(given)
+    if len(named) < len(given):
+        for name, value in given:
+            if value != named[name] and (name.startswith(b"x-lepton-") or name == HEADER):
+                shown = name.decode("latin-1")
+                one, other = (text[:100].decode("latin-1") for text in (value, named[name]))
+                raise Contradiction(shown, one, "a header", other, "another")
+    return named
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

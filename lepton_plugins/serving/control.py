@@ -63,6 +63,8 @@ def feedback(served: Served, call: Call) -> Answer:
 def explain(served: Served, call: Call) -> Answer:
     """Why a row goes where it goes."""
     request = decode(_EXPLAIN, call.body)
+    if request.key is not None and served.sticky in request.context:
+        served.check_key(request.key, "`key`", [request.context[served.sticky]])
     explanation = served.router.explain(request.context, key=request.key)
     return json_answer(explanation.model_dump(mode="json"))
 

@@ -34,7 +34,10 @@ _MESSAGES = {
         "repeated ModelMetadataResponse.TensorMetadata outputs = 5"
     ),
     "ModelMetadataResponse.TensorMetadata": "string name = 1; string datatype = 2; repeated int64 shape = 3",
-    "InferParameter": "oneof bool bool_param = 1; oneof int64 int64_param = 2; oneof string string_param = 3",
+    "InferParameter": (
+        "oneof bool bool_param = 1; oneof int64 int64_param = 2; oneof string string_param = 3;"
+        "oneof double double_param = 4; oneof uint64 uint64_param = 5"
+    ),
     "InferTensorContents": (
         "repeated bool bool_contents = 1; repeated int32 int_contents = 2; repeated int64 int64_contents = 3;"
         "repeated uint32 uint_contents = 4; repeated uint64 uint64_contents = 5; repeated float fp32_contents = 6;"

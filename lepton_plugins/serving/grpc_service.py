@@ -5,7 +5,7 @@ Needs grpcio (`pip install 'lepton-plugins[grpc]'`); imported only where a port 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from lepton_plugins import __version__
 from lepton_plugins.errors import AddressTaken, InputInvalid, NotReady, RequestInvalid
 from lepton_plugins.serving import v2
 from lepton_plugins.serving.binary import decode_binary, encode_binary
-from lepton_plugins.serving.call import Answer, Call
+from lepton_plugins.serving.call import Answer, Call, headers_by_name
 from lepton_plugins.serving.datatypes import datatype_of, numpy_of, tensor_size
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.grpc_messages import SERVICE, message
@@ -132,6 +132,7 @@ class GrpcService:
 
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         content = msgspec.json.decode(await self._told(context, v2.model, request))
+        content.pop("parameters", None)  # The message has no place for them.
         return message("ModelMetadataResponse")(**content)
 
     async def _told(self, context: Any, route: Callable[[Served, Call], Answer], request: Any) -> bytes:
@@ -148,7 +149,10 @@ class GrpcService:
         return answer.body
 
     async def _infer(self, request: Any, context: Any) -> Any:
-        call = _call(request.model_name, request.model_version, context)
+        try:
+            call = _call(request.model_name, request.model_version, context)
+        except RequestInvalid as error:
+            await _abort(context, error_answer(error))
         made: list[Any] = []
         kind = (SERVICE, request.ByteSize().bit_length())
         answer = await self._app.respond(kind, partial(_answer, request, made), call)
@@ -171,12 +175,12 @@ async def _read(handler: _Handler, kind: Any, request: bytes, context: Any) -> A
 
 
 def _call(model: str, version: str, context: Any) -> Call:
-    headers = {
-        name.encode(): value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+    given = [
+        (name.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
         for name, value in context.invocation_metadata()
-    }
+    ]
     params = {"model": model, "version": version} if version else {"model": model}
-    return Call(params, headers, b"")
+    return Call(params, headers_by_name(given), b"")
 
 
 async def _abort(context: Any, answer: Answer) -> None:
@@ -191,6 +195,8 @@ def _answer(request: Any, made: list[Any], served: Served, call: Call) -> Answer
         raise RequestInvalid(f"Found {len(request.inputs)} inputs", expected=f"at most {served.limits.tensors}")
     wanted = v2.wanted_outputs(served, [output.name for output in request.outputs])
     columns, rows = served.reader.tensors(_tensors(request))
+    if request.parameters:
+        columns = served.reader.with_own_parameters(parameter_values(request.parameters), columns, rows)
     reply = served.predict(call, columns, rows)
     # An answer comes as the question did.
     raw: list[bytes] | None = [] if request.raw_input_contents else None
@@ -205,6 +211,12 @@ def _answer(request: Any, made: list[Any], served: Served, call: Call) -> Answer
         )
     )
     return Answer(b"", reply.headers, 200, reply)
+
+
+def parameter_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Each InferParameter's value, whichever its type; None where it has none."""
+    chosen = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
+    return {name: getattr(parameters[name], kind) if kind else None for name, kind in chosen.items()}
 
 
 def _tensors(request: Any) -> dict[str, NDArray[Any]]:

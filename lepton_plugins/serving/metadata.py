@@ -1,4 +1,8 @@
-"""What a server says of its model, as the Open Inference Protocol has it: it follows from the plan alone."""
+"""What a server says of its model, as the Open Inference Protocol has it: it follows from the plan alone.
+
+The protocol has no place for the parameters that a model takes; they are where MLServer has a model's `parameters`
+(https://github.com/SeldonIO/MLServer/blob/master/openapi/dataplane.yaml), each as a tensor's metadata.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,18 @@ def model_metadata(plan: DeploymentPlan, version: str | None = None) -> dict[str
         {"name": field.name, "datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape)}
         for field in signature.inputs
     ]
+    parameters = {
+        field.name: {"datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape[1:])}
+        for field in signature.parameters
+    }
+    told = {"parameters": parameters} if parameters else {}
     return {
         "name": plan.model,
         "versions": [item.version for item in plan.arms] if version is None else [version],
         "platform": "lepton",
         "inputs": inputs,
         "outputs": _outputs(plan),
+        **told,
     }
 
 

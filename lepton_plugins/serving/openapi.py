@@ -6,9 +6,13 @@ Source: https://spec.openapis.org/oas/v3.1.0
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lepton_plugins import __version__
+from lepton_plugins.records.signature import Field
 from lepton_plugins.serving.access import Permission
 from lepton_plugins.serving.call import Answer, Call, json_answer
 from lepton_plugins.serving.datatypes import NUMPY
@@ -173,10 +177,37 @@ def document(served: Served) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": _with_parameters(served.plan.signature.parameters),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _with_parameters(fields: Sequence[Field]) -> dict[str, Any]:
+    """The schemas, with what the versions take as parameters where requests name those."""
+    if not fields:
+        return _SCHEMAS
+    own = {field.name: _value_schema(field) for field in fields}
+    # By V2 and V1 a list may be text in JSON, and there are others' parameters.
+    loose = {name: {"anyOf": [schema, _TEXT]} for name, schema in own.items()}
+    places = {
+        "InferRequest": ("parameters", {"type": "object", "properties": loose}),
+        "Instances": ("parameters", {"type": "object", "properties": loose}),
+        "Invocation": ("params", {"type": "object", "properties": own}),
+    }
+    changed = {}
+    for name, (key, schema) in places.items():
+        whole = _SCHEMAS[name]
+        changed[name] = {**whole, "properties": {**whole.get("properties", {}), key: schema}}
+    return {**_SCHEMAS, **changed}
+
+
+def _value_schema(field: Field) -> dict[str, Any]:
+    kind = "" if field.dtype == "str" else np.dtype(field.dtype).kind
+    schema: dict[str, Any] = {"type": {"b": "boolean", "i": "integer", "f": "number"}.get(kind, "string")}
+    if kind == "M":
+        schema["description"] = "A date or a time by ISO 8601."
+    return schema if len(field.shape) == 1 else {"type": "array", "items": schema}
 
 
 def _operation(route: Route, served: Served) -> dict[str, Any]:

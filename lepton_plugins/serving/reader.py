@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import InputInvalid, InputUnknown, RequestInvalid, TooManyRows
 from lepton_plugins.records.signature import Field, Signature
-from lepton_plugins.routing.inputs import Columns, numpy_dtype
+from lepton_plugins.routing.inputs import Columns, boxed, numpy_dtype
 
 #: What a JSON value may be for a signature's dtype, by numpy's kind or the name of a Python type.
 _ELEMENT: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float | None, "M": str | None, "str": str | None}
@@ -39,11 +39,14 @@ class JsonField:
     def __init__(self, field: Field) -> None:
         self.name = field.name
         self.dtype = numpy_dtype(field)
-        self.kind = field.dtype if field.dtype in ("str", "bytes", "object") else self.dtype.kind
+        self.kind = field.dtype if field.dtype in ("str", "bytes", "object") else np.dtype(field.dtype).kind
         self._depth = depth = len(field.shape)
         self._type = _nested(_ELEMENT.get(self.kind, Any), depth)
         self._floats = _nested(float, depth) if self.kind in "iu" else None
-        self.expected = _SAID.get(self.kind, "values") + ("" if depth == 1 else f" of shape {list(field.shape)}")
+        said = _SAID.get(self.kind, "values")
+        self.expected = said if depth == 1 else f"{said} of shape {list(field.shape)}"
+        if field.parameter and depth > 1:
+            self.expected = f"a list of {said}"
 
     def column(self, values: Any) -> NDArray[Any]:
         """Values, one a row, as an array. InputInvalid where they are of another type."""
@@ -56,6 +59,15 @@ class JsonField:
         if self.kind == "bytes":
             checked = [self._unpacked(value) for value in checked]
         return boxed(checked) if self._depth == 1 else np.array(checked, dtype=object)
+
+    def spoken(self, value: Any) -> Any:
+        """A parameter's value, in JSON where it comes as text and isn't of that type."""
+        if isinstance(value, str) and (self._depth > 1 or self.kind not in ("str", "M")):
+            try:
+                return msgspec.json.decode(value)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                pass
+        return value
 
     def texts(self, array: NDArray[Any]) -> NDArray[Any]:
         """BYTES as this input has them: bytes, or text in UTF-8."""
@@ -115,6 +127,8 @@ class InputReader:
         self.fields = {field.name: JsonField(field) for field in signature.inputs}
         self.names = tuple(self.fields)
         self.required = tuple(field.name for field in signature.inputs if field.required)
+        self.parameters = {field.name: self.fields[field.name] for field in signature.parameters}
+        self._plain = tuple(name for name in self.names if name not in self.parameters)
         self._flat = frozenset(field.name for field in signature.inputs if len(field.shape) == 1)
         self._limit = rows
 
@@ -150,8 +164,25 @@ class InputReader:
             }
         )
 
+    def with_own_parameters(self, given: Any, columns: Columns, rows: int) -> Columns:
+        """The columns, and those of a request's parameters that a version takes: the rest isn't for the model.
+
+        For protocols whose parameters are of other things, too, and are scalars: a list, and over gRPC a number that
+        isn't whole, may come as text in JSON.
+        """
+        taken = self.parameters
+        if not taken or given is None:
+            return columns
+        if not isinstance(given, dict):
+            raise RequestInvalid("`parameters` isn't an object", field="parameters", expected="parameters by name")
+        own = {name: taken[name].spoken(value) for name, value in given.items() if name in taken}
+        return self.with_parameters(own, columns, rows)
+
     def with_parameters(self, given: Any, columns: Columns, rows: int) -> Columns:
-        """The columns, and a request's parameters as those inputs that may be left out, alike in all rows."""
+        """The columns, and a request's parameters as those inputs that may be left out, alike in all rows.
+
+        A null leaves each version its own default.
+        """
         if not given:
             return columns
         if not isinstance(given, dict):
@@ -164,7 +195,8 @@ class InputReader:
                 raise InputInvalid(name, found, " or ".join(optional) or "none: no version takes parameters")
             if name in columns:
                 raise InputInvalid(name, "it in the parameters and among the inputs", "one of them")
-            added[name] = self.fields[name].column([value] * rows)
+            if value is not None:
+                added[name] = np.repeat(self.fields[name].column([value]), rows, axis=0)
         return {**columns, **added}
 
     def records(self, given: Sequence[Any]) -> tuple[Columns, int]:
@@ -180,10 +212,12 @@ class InputReader:
         return self._counted({name: self._field(name).column([row[name] for row in given]) for name in names or ()})
 
     def rows(self, given: Sequence[Any], names: Sequence[str] | None = None) -> tuple[Columns, int]:
-        """Rows as lists in the order of `names`, by default of the signature; of a lone input, its values."""
+        """Rows as lists in the order of `names`, by default of the signature; of an input that is alone but for
+        parameters, its values.
+        """
         self._check_rows(len(given))
         if names is None:
-            if len(self.names) == 1:
+            if len(self._plain) == 1:
                 return self._single(given)
             width = len(given[0]) if isinstance(given[0], list) else 0
             names = self.required if width == len(self.required) else self.names
@@ -209,7 +243,7 @@ class InputReader:
         return self.rows(typed, names)
 
     def _single(self, given: Sequence[Any]) -> tuple[Columns, int]:
-        field = self.fields[self.names[0]]
+        field = self.fields[self._plain[0]]
         if field.name in self._flat and all(isinstance(row, list) and len(row) == 1 for row in given):
             given = [row[0] for row in given]
         return self._counted({field.name: field.column(list(given))})
@@ -242,11 +276,6 @@ def as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
         return boxed([value.decode() for value in array.flat]).reshape(array.shape)
     except UnicodeDecodeError:
         raise InputInvalid(name, "bytes that aren't UTF-8", "text") from None
-
-
-def boxed(values: Sequence[Any]) -> NDArray[Any]:
-    """A column of Python objects, whatever they are."""
-    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def _odd_one(values: Sequence[Any], error: msgspec.ValidationError) -> str:

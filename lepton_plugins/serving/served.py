@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lepton_plugins.errors import ModelNotServed, VersionNotFound
+from lepton_plugins.errors import Contradiction, ModelNotServed, VersionNotFound
 from lepton_plugins.routing.inputs import Columns
 from lepton_plugins.routing.policy import HEADER
 from lepton_plugins.routing.prediction import Prediction
 from lepton_plugins.routing.routed import Routed
 from lepton_plugins.routing.router import Router
+from lepton_plugins.routing.slots import canonical_key
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_plugins.serving.call import JSON_HEADERS, Answer, Asked, Call, Headers
 from lepton_plugins.serving.counts import Key
@@ -55,6 +56,7 @@ class Served:
         self._header_columns = [
             (name.removeprefix(HEADER).encode(), name) for name in plan.signature.input_names if name.startswith(HEADER)
         ]
+        self.sticky = plan.around.sticky.key if plan.around.sticky is not None else None
         #: Whether it matters how long a request has waited.
         self.degrades = plan.around.degrade is not None
         self.active = 0
@@ -81,10 +83,9 @@ class Served:
 
     def predict(self, call: Call, columns: Columns, rows: int) -> Reply:
         """Route the rows, as the path and the headers ask."""
-        version = self._wanted(call)
-        key = call.headers.get(b"x-lepton-key")
-        keys = None if key is None else [_text(key)] * rows
+        version = self.wanted(call)
         columns = self._with_headers(call, columns, rows)
+        keys = self._keys(call, columns, rows)
         # Whether the caller may force a version was checked with the route's permission.
         prediction = self.router.predict_columns(
             columns, rows, keys=keys, version=version, may_force=True, since=call.since
@@ -95,23 +96,47 @@ class Served:
         self, call: Call, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation
     ) -> tuple[Reply, Iterator[Any]]:
         """Route one row whose answer comes in parts."""
-        key = call.headers.get(b"x-lepton-key")
+        columns = self._with_headers(call, columns, 1)
         stream = self.router.stream(
-            self._with_headers(call, columns, 1),
-            keys=None if key is None else [_text(key)],
-            version=self._wanted(call),
+            columns,
+            keys=self._keys(call, columns, 1),
+            version=self.wanted(call),
             body=request,
             cancelled=cancelled,
             may_force=True,
         )
         return Reply.of(Prediction(np.empty(1), stream.block, ()), self.plan.default, self.headers), stream.parts
 
-    def _wanted(self, call: Call) -> str | None:
-        """The version that the path or a header asks for."""
-        wanted = call.params.get("version")
-        if wanted is None and (header := call.headers.get(b"x-lepton-version")) is not None:
-            wanted = header.decode("latin-1").strip()
-        return self.version_of(wanted) if wanted else None
+    def wanted(self, call: Call) -> str | None:
+        """The version that the path or a header asks for; Contradiction where they ask for two."""
+        path = call.params.get("version")
+        header = call.headers.get(b"x-lepton-version")
+        if header is None:
+            return self.version_of(path) if path else None
+        named = header.decode("latin-1").strip()
+        if not path or not named:
+            return self.version_of(path or named) if path or named else None
+        if (version := self.version_of(path)) != self.version_of(named):
+            raise Contradiction("version", path[:100], "the request", named[:100], "the header x-lepton-version")
+        return version
+
+    def _keys(self, call: Call, columns: Columns, rows: int) -> list[str] | None:
+        """The unit's key from the header, one a row; Contradiction where the plan's own column has another."""
+        key = call.headers.get(b"x-lepton-key")
+        if key is None:
+            return None
+        text = _text(key)
+        if self.sticky is not None and self.sticky in columns:
+            self.check_key(text, "the header x-lepton-key", columns[self.sticky].flat)
+        return [text] * rows
+
+    def check_key(self, key: object, where: str, values: Iterable[object]) -> None:
+        """Contradiction unless a unit's key is that of the plan's own column, as far as both are there."""
+        own = canonical_key(key)
+        for value in values if own is not None else ():
+            if (other := canonical_key(value)) is not None and other != own:
+                column = f"the input {self.sticky!r}"
+                raise Contradiction(f"{self.sticky}", str(key)[:100], where, str(value)[:100], column)
 
     def predict_together(self, asked: Sequence[Asked]) -> list[Reply | Exception]:
         """Route requests that came at the same time, each as `predict` does; those of one row each in one batch."""
@@ -132,11 +157,10 @@ class Served:
 
     def route(self, asked: Asked) -> Routed | None:
         """Where a request of one row goes; None where it can't be answered together with others."""
-        if asked.rows > 1 or not self.router.merges or self._wanted(asked.call) is not None:
+        if asked.rows > 1 or not self.router.merges or self.wanted(asked.call) is not None:
             return None
-        key = asked.call.headers.get(b"x-lepton-key")
         columns = self._with_headers(asked.call, asked.columns, 1)
-        return self.router.route(columns, keys=None if key is None else [_text(key)])
+        return self.router.route(columns, keys=self._keys(asked.call, columns, 1))
 
     def answer_together(self, asked: Sequence[Asked], routed: Sequence[Routed]) -> list[Answer]:
         """Answer requests that go to one arm; none is `routed` where there is one that is asked by itself."""
@@ -164,9 +188,12 @@ class Served:
     def _merged(self, asked: Sequence[Asked], keyed: bool) -> Sequence[Reply]:
         """Nothing where one of them is in the way of the others: then each is asked by itself."""
         parts = [self._with_headers(one.call, one.columns, 1) for one in asked]
-        keys = [_text(one.call.headers[b"x-lepton-key"]) for one in asked] if keyed else None
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         try:
+            keys = None
+            if keyed:
+                pairs = zip(asked, parts, strict=True)
+                keys = [key for one, part in pairs for key in self._keys(one.call, part, 1) or ()]
             since = asked[0].call.since  # They were read in one turn.
             prediction = self.router.predict_columns(columns, len(asked), keys=keys, apart=True, since=since)
         except Exception:

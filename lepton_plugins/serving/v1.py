@@ -1,4 +1,8 @@
-"""KServe's V1 protocol. Source: https://kserve.github.io/website "V1 Inference Protocol" (after TensorFlow Serving)."""
+"""KServe's V1 protocol. Source: https://kserve.github.io/website "V1 Inference Protocol" (after TensorFlow Serving).
+
+It leaves further keys to the server: `parameters` beside the rows are as in V2. Vertex AI, which speaks the same form
+(https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.endpoints/predict), calls them so.
+"""
 
 from __future__ import annotations
 
@@ -37,4 +41,6 @@ def predict(served: Served, call: Call) -> Asked:
         columns, rows = read_instances(served.reader, body["instances"])
     else:
         columns, rows = read_inputs(served.reader, body["inputs"])
+    if "parameters" in body:
+        columns = served.reader.with_own_parameters(body["parameters"], columns, rows)
     return Asked(call, columns, rows, Reply.predictions)

@@ -1,7 +1,10 @@
 """The Open Inference Protocol V2 over REST.
 
 Source: https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
-and, for GET /v2/models, KServe's own server.
+and, for GET /v2/models, KServe's own server. The protocol defines no `parameters` and leaves them to servers: those
+that a version's signature names reach it, as MLServer's MLflow runtime does since
+https://github.com/SeldonIO/MLServer/pull/1921; `binary_data_output` is the binary extension's; others (`priority`,
+`timeout`, `content_type`) are no error.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ def models(served: Served, call: Call) -> Answer:
 def model(served: Served, call: Call) -> Answer:
     """Metadata of the router; of one version where the path names it."""
     served.check_model(call.params["model"])
-    version = served.version_of(call.params["version"]) if "version" in call.params else None
+    version = served.wanted(call) if "version" in call.params else None
     return json_answer(model_metadata(served.plan, version))
 
 
@@ -80,7 +83,7 @@ def model_ready(served: Served, call: Call) -> Answer:
     """Whether the model, or one version of it, answers."""
     served.check_model(call.params["model"])
     if "version" in call.params:
-        served.version_of(call.params["version"])
+        served.wanted(call)
     return json_answer({"name": served.model, "ready": True})
 
 
@@ -95,6 +98,8 @@ def infer(served: Served, call: Call) -> Asked:
     wanted = wanted_outputs(served, [output.name for output in request.outputs or ()])
     asked = list(zip(wanted, _in_binary(request), strict=True))
     columns, rows = served.reader.tensors(tensors)
+    if request.parameters:
+        columns = served.reader.with_own_parameters(request.parameters, columns, rows)
     return Asked(call, columns, rows, partial(_answer, served, request.id, asked))
 
 

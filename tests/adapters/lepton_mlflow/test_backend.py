@@ -196,8 +196,14 @@ def test_parameters_of_a_pyfunc_are_inputs_that_may_be_left_out(tmp_path):
         pip_requirements=["numpy"],
     )
     _, inspection = find_backend(tmp_path / "m")
-    found = {field.name: (field.dtype, field.required) for field in inspection.signature.inputs}
-    assert found == {"a": ("float64", True), "scale": ("float64", False), "far": ("bool", False)}
+    found = {field.name: (field.dtype, field.shape, field.required) for field in inspection.signature.inputs}
+    assert found == {
+        "a": ("float64", (-1,), True),
+        "scale": ("float64", (-1,), False),
+        "far": ("bool", (-1,), False),
+        "list": ("int64", (-1, -1), False),
+    }
+    assert [field.name for field in inspection.signature.parameters] == ["scale", "far", "list"]
     loaded, _, _ = load_version(tmp_path / "m", "1", trust="pickle")
     a = frame["a"].to_numpy()
     np.testing.assert_allclose(loaded.predict({"a": a}, "value"), 2 * a)
