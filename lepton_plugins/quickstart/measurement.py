@@ -41,7 +41,7 @@ def measure(
     with ExitStack() as stack:
         with steps.step("Serve") as step:
             address = stack.enter_context(serving(workspace.deployment, workspace.server_log, workspace.decisions))
-            beside = stack.enter_context(serving(workspace.alone, workspace.root / "alone.log"))
+            beside = stack.enter_context(serving(workspace.alone, workspace.alone_log, workspace.alone_decisions))
             step.say(f"the plan at {address}, the single versions at {beside}")
         routed = stack.enter_context(closing(Client(address, MODEL)))
         alone = stack.enter_context(closing(Client(beside, MODEL)))

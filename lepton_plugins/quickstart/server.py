@@ -19,7 +19,7 @@ _RUN_LEPTON = "import sys; from lepton_plugins.cli.main import main; sys.exit(ma
 
 
 @contextmanager
-def serving(directory: Path, log: Path, decisions: Path | None = None) -> Iterator[str]:
+def serving(directory: Path, log: Path, decisions: Path) -> Iterator[str]:
     """Serve a deployment directory on a free loopback port; gives the address, such as http://127.0.0.1:40713.
 
     What the process writes goes to `log`; decisions and feedback are kept in `decisions`. Raises
@@ -27,8 +27,7 @@ def serving(directory: Path, log: Path, decisions: Path | None = None) -> Iterat
     or Ctrl-C too.
     """
     command = [sys.executable, "-c", _RUN_LEPTON, "serve", str(directory), "--host", "127.0.0.1", "--port", "0"]
-    if decisions is not None:
-        command += ["--decisions", decisions.as_uri()]
+    command += ["--decisions", decisions.as_uri()]
     # A session of its own: Ctrl-C reaches us alone, and we end the process when we have finished with it.
     with log.open("wb") as output:
         process = subprocess.Popen(

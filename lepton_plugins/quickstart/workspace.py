@@ -28,6 +28,7 @@ _MADE = (
     "result.json",
     "comparison.png",
     "decisions",
+    "alone-decisions",
     "quickstart.json",
     ".lock",
 )
@@ -62,6 +63,10 @@ class Workspace:
         return self.root / "decisions"
 
     @property
+    def alone_decisions(self) -> Path:
+        return self.root / "alone-decisions"
+
+    @property
     def plan_file(self) -> Path:
         return self.root / "plan.yaml"
 
@@ -72,6 +77,10 @@ class Workspace:
     @property
     def server_log(self) -> Path:
         return self.root / "server.log"
+
+    @property
+    def alone_log(self) -> Path:
+        return self.root / "alone.log"
 
     @property
     def result_file(self) -> Path:

@@ -23,9 +23,11 @@ pytestmark = pytest.mark.timeout(300)
 LEPTON = (sys.executable, "-c", "import sys; from lepton_plugins.cli.main import main; sys.exit(main())")
 
 
-def quickstart(directory: Path, *options: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def quickstart(
+    directory: Path, *options: str, timeout: float = 280, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [*LEPTON, "quickstart", str(directory), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd)
 
 
 def answers(address: str) -> bool:
@@ -43,7 +45,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(directory: Path) -> subprocess.CompletedProcess[str]:
-    return quickstart(directory, "--sample", "0.05")
+    return quickstart(directory, "--sample", "0.05", cwd=directory.parent)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,12 @@ def test_it_shows_routed_against_every_single_version(
         assert first.stdout.count(name) >= 2
 
 
+def test_all_that_it_makes_lies_in_its_directory(
+    first: subprocess.CompletedProcess[str], result: QuickstartResult, directory: Path
+) -> None:
+    assert list(directory.parent.iterdir()) == [directory]
+
+
 def test_results_go_to_stdout_and_what_is_going_on_to_stderr(
     first: subprocess.CompletedProcess[str], result: QuickstartResult
 ) -> None:
@@ -98,10 +106,13 @@ def test_every_decision_has_its_outcome(result: QuickstartResult, first: subproc
         assert f"feedback stored for {period.flights:,}" in first.stderr
 
 
-def test_the_command_it_names_works(first: subprocess.CompletedProcess[str], result: QuickstartResult) -> None:
+def test_the_command_it_names_works(
+    first: subprocess.CompletedProcess[str], result: QuickstartResult, directory: Path
+) -> None:
     named = re.search(r"lepton explain .*", first.stdout)
     assert named is not None
-    done = subprocess.run([*LEPTON, *shlex.split(named[0])[1:]], capture_output=True, text=True, timeout=60)
+    command = [*LEPTON, *shlex.split(named[0])[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=directory.parent)
     assert done.returncode == 0, done.stderr
     assert f"({result.default}) answers" in done.stdout
 
