@@ -1,6 +1,6 @@
 """What a selection policy is: at planning it is compiled from evidence, at serving it chooses.
 
-A newcomer's policy overrides `features` and `propensities` and nothing else. The rest has defaults:
+A newcomer's policy has `Params`, `needs` and `propensities` and nothing else. The rest has defaults:
 the choice is the inverse of the cumulated propensities at the row's draw, so a logged draw replays it.
 """
 

@@ -25,6 +25,8 @@ class Contract:
                 getattr(cls(), name)()
             except AssertionError as error:
                 failed.append(f"{name}: {error}")
+            except Exception as error:
+                failed.append(f"{name}: {type(error).__name__}: {error}")
         if failed:
             raise ContractBroken("\n".join(failed))
 

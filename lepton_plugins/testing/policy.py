@@ -41,6 +41,14 @@ class PolicyContract(MadePolicy):
             set(document.features) <= needed,
             f"the compiled policy reads {list(document.features)}, but needs() only asks for {sorted(needed)}",
         )
+        try:
+            self._load(*self.compiled()).choose(self._batch())
+        except KeyError as error:
+            require(
+                error.args[0] not in self.columns,
+                f"the policy reads {error.args[0]!r}, but needs() only asks for {sorted(needed)}",
+            )
+            raise
 
     def test_compiling_twice_gives_the_same_bytes(self) -> None:
         (document, files), (again, files_again) = self.compiled(), self.compiled()

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-# from lepton_files.jsonl import JsonLinesDecisionLog
 from lepton_files.jsonl import JsonLinesDecisionLog
 from lepton_onnxruntime.backend import OnnxRuntimeBackend
 from lepton_plugins.records.plan import DeploymentPlan
@@ -120,6 +119,11 @@ class _SumsToLess(_Broken):
         return np.tile([0.5, 0.4, 0.0], (rows, 1))
 
 
+class _ReadsWhatItDoesNotName(_Broken):
+    def propensities(self, context: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.float64]:
+        return super().propensities(context, len(context["carrier"]))
+
+
 class _ChoosesWhatItMustNot(_Broken):
     def choose(self, batch: Batch) -> Choice:
         choice = super().choose(batch)
@@ -153,6 +157,8 @@ class _Random(_Broken):
     [
         (_LooseParams, "test_unknown_parameters_are_errors", "no_such_parameter"),
         (_SumsToLess, "test_propensities_sum_to_one", "expected 1"),
+        (_ReadsWhatItDoesNotName, "test_features_are_columns_of_the_evidence", "reads 'carrier', but needs()"),
+        (_ReadsWhatItDoesNotName, "check", "test_a_batch_equals_its_rows: KeyError: 'carrier'"),
         (_ChoosesWhatItMustNot, "test_arms_of_propensity_zero_are_never_chosen", "propensity zero"),
         (_RowsDiffer, "test_a_batch_equals_its_rows", "the same row in a batch"),
         (_HidesAnArm, "test_explain_shows_every_arm", "expected ['1', '2', '3']"),
@@ -160,7 +166,7 @@ class _Random(_Broken):
     ],
 )
 def test_a_broken_policy_is_told_what_it_breaks(broken: type[SelectionPolicy], check: str, told: str) -> None:
-    contract = type("Contract", (PolicyContract,), {"policy": broken})
+    contract = type("Contract", (PolicyContract,), {"policy": broken, "columns": {"carrier": CARRIERS}})
     with pytest.raises(ContractBroken, match=None) as caught:
         getattr(contract(), check)()
     assert told in str(caught.value)
