@@ -1,7 +1,8 @@
 """What a server says of its model, as the Open Inference Protocol has it: it follows from the plan alone.
 
-The protocol has no place for the parameters that a model takes; they are where MLServer has a model's `parameters`
-(https://github.com/SeldonIO/MLServer/blob/master/openapi/dataplane.yaml), each as a tensor's metadata.
+The protocol has no place for the parameters that a model takes, and its `inputs` aren't one: clients send all of those.
+They are where MLServer has a model's `parameters` (https://github.com/SeldonIO/MLServer/blob/master/openapi/dataplane.yaml),
+each as a tensor's metadata.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def model_metadata(plan: DeploymentPlan, version: str | None = None) -> dict[str
     inputs = [
         {"name": field.name, "datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape)}
         for field in signature.inputs
+        if not field.parameter
     ]
     parameters = {
         field.name: {"datatype": datatype_of(numpy_dtype(field)), "shape": list(field.shape[1:])}

@@ -12,6 +12,7 @@ import grpc
 import httpx
 import mlflow.pyfunc
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -309,7 +310,10 @@ def test_given_twice_or_as_no_object(server):
 def test_metadata_and_openapi_say_what_is_taken(server, grpc_address):
     with server.client() as client:
         for path in ("/v2/models/teller", "/v2/models/teller/versions/2"):
-            told = client.get(path).json()["parameters"]
+            said = client.get(path).json()
+            assert [item["name"] for item in said["inputs"]][:1] == ["x"]
+            told = said["parameters"]
+            assert not {item["name"] for item in said["inputs"]} & set(told)
             assert list(told) == [spec.name for spec in TAKEN]
             assert told["temperature"] == {"datatype": "FP64", "shape": []}
             assert told["days"] == {"datatype": "BYTES", "shape": [-1]}
@@ -326,6 +330,78 @@ def test_metadata_and_openapi_say_what_is_taken(server, grpc_address):
             response_deserializer=message("ModelMetadataResponse").FromString,
         )
         assert method(message("ModelMetadataRequest")(name="teller"), timeout=20).name == "teller"
+
+
+def test_a_router_before_it_passes_them_on(server, grpc_address, expected):
+    from lepton_remote.endpoint import Endpoint, Metadata
+    from lepton_remote.model import RemoteModel
+    from lepton_remote.opening import open_peer
+
+    for url in (server.url, f"grpc://{grpc_address}"):
+        blank = Endpoint(url=url, model="teller", version="2", metadata=Metadata(name="teller"))
+        peer = open_peer(blank)
+        remote = RemoteModel(blank.model_copy(update={"metadata": peer.metadata()}))
+        peer.close()
+        columns = {
+            "x": np.array([1.0, 2.0]),
+            "weights": np.array([[0.25, 3, 1e300]] * 2),
+            "words": np.array([["ü", "2"]] * 2, dtype=object),
+        }
+        assert remote.predict(columns, "label").tolist() == expected[7]
+        moment = {"x": columns["x"], "since": np.array(["2024-03-01"] * 2, dtype=object)}
+        assert remote.predict(moment, "label").tolist() == expected[4]
+        remote.close()
+
+
+def test_in_kserves_own_server(kserve, deployment, expected, monkeypatch):
+    from kserve.errors import InvalidInput
+
+    from lepton_kserve.model import RouterModel
+
+    monkeypatch.setenv("LEPTON_TOKEN", "a-token-of-enough-length")
+    model = RouterModel(deployment, "teller")
+    holder = {"authorization": "Bearer a-token-of-enough-length"}
+    tensor = kserve.InferInput("x", [2], "FP64", [1.0, 2.0])
+    params = {**as_text(GIVEN[7]), **OTHERS, "nested": "x"}
+
+    def ask(payload: Any, **headers: str) -> Any:
+        return asyncio.run(model.predict(payload, {**holder, **headers}))
+
+    plain = kserve.InferRequest("teller", [tensor], parameters=params)
+    over_grpc = kserve.InferRequest.from_grpc(plain.to_grpc())
+    for request in (plain, over_grpc):
+        said = ask(request).outputs[0].as_numpy().tolist()
+        assert [value.decode() if isinstance(value, bytes) else value for value in said] == expected[7]
+    by_v1 = ask({"instances": [[1.0], [2.0]], "parameters": GIVEN[7]})
+    assert by_v1["predictions"] == expected[7]
+    with pytest.raises(InvalidInput, match="Input 'top'"):
+        ask({"instances": [[1.0]], "parameters": {"top": "many"}})
+    named = kserve.InferRequest("teller", [tensor], model_version="2")
+    assert ask(named).model_version == "2"
+    with pytest.raises(InvalidInput, match="version '2' in the request and '1' in the header"):
+        ask(named, **{"x-lepton-version": "1"})
+    model.stop()
+
+
+def test_behind_mlflows_interface(deployment, expected):
+    from mlflow.pyfunc.model import PythonModelContext
+
+    from lepton_mlflow.router_model import RouterModel
+    from lepton_mlflow.router_signature import router_signature
+
+    model = RouterModel()
+    model.load_context(PythonModelContext({"deployment": str(deployment)}, {}))
+    assert model.router is not None
+    signature = ModelSignature.from_dict(router_signature(model.router.plan).to_dict())
+    assert signature.params is not None
+    specs = {spec.name: spec for spec in signature.params}
+    rows = pd.DataFrame({"x": [1.0, 2.0]})
+    for params, own in zip(GIVEN, expected, strict=True):
+        given = {name: ParamSpec.validate_param_spec(value, specs[name]) for name, value in params.items()}
+        # As MLflow fills in what a request leaves out.
+        answered = model.predict(None, rows, {name: spec.default for name, spec in specs.items()} | given)
+        assert answered.tolist() == (expected[0] if None in params.values() else own), params
+    model.router.close()
 
 
 def test_dates_in_every_form():
