@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import ssl
 from collections import deque
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Lock
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 from lepton_plugins.routing.streaming import Cancellation
@@ -21,6 +23,38 @@ Headers = dict[str, str]
 #: Seconds that a connection is used. Behind one address there may be several replicas, and new ones: whoever balances
 #: by connection (a Kubernetes Service) sends nothing to those that came after it was opened.
 _AGE = 30.0
+
+
+class _TimelyFile(io.RawIOBase):
+    """What a socket receives, all of it within the socket's time-out, which by itself is that of one read."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._until = monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimelyResponse(http.client.HTTPResponse):
+    """A response of which head and body together come in time, however slowly the peer drips."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimelyFile(sock))
 
 
 class Connections:
@@ -41,7 +75,10 @@ class Connections:
         self._lock = Lock()
 
     def ask(self, method: str, path: str, body: bytes | None, headers: Headers) -> tuple[int, Headers, bytes]:
-        """Status, headers (names in lower case) and body. PeerUnavailable, PeerTimedOut."""
+        """Status, headers (names in lower case) and body. PeerUnavailable, PeerTimedOut.
+
+        The time-out is that of all of the answer, and once more of sending and of connecting.
+        """
         with self._lock:
             kept, opened = self._idle.pop() if self._idle else (None, 0.0)
         if kept is not None:
@@ -65,6 +102,7 @@ class Connections:
         PeerUnavailable, PeerTimedOut, while it is read, too.
         """
         connection = self._connect()
+        connection.response_class = http.client.HTTPResponse  # Its end may be far away.
         try:
             connection.connect()
             cancelled.watch(partial(connection.sock.shutdown, socket.SHUT_RDWR))
@@ -85,9 +123,13 @@ class Connections:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        if self._context is not None:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        connection = (
+            http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+            if self._context is not None
+            else http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        )
+        connection.response_class = _TimelyResponse
+        return connection
 
     def _ask(
         self,
@@ -99,6 +141,8 @@ class Connections:
         headers: Headers,
     ) -> tuple[int, Headers, bytes]:
         try:
+            if connection.sock is not None:
+                connection.sock.settimeout(self._timeout)  # The last answer has used some of it.
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             content = response.read()

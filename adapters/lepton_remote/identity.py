@@ -20,23 +20,31 @@ class Identity:
         self._metadata = metadata
         self._lock = Lock()
         self._known_until: float | None = None
+        self._asked = 0
+        self._failure: Exception | None = None
 
     def check(self) -> None:
         """DigestMismatch where it isn't what it was; PeerUnavailable, PeerTimedOut where it can't be asked."""
-        known = self._known_until
+        known, asked = self._known_until, self._asked
         if known is not None and monotonic() < known:
             return
         # One call asks; the others needn't wait for what was so a moment ago.
         if not self._lock.acquire(blocking=known is None):
             return
         try:
-            if self._known_until != known:
-                return  # Another call has asked meanwhile.
-            try:
-                self._endpoint.check(self._metadata())
-            except Exception:
-                self._known_until = None
-                raise
-            self._known_until = monotonic() + _AGE
+            if self._asked == asked:
+                self._ask()
+            elif self._failure is not None:  # They waited as long as the one that asked: a time-out isn't theirs anew.
+                raise self._failure.with_traceback(None)
         finally:
             self._lock.release()
+
+    def _ask(self) -> None:
+        try:
+            self._endpoint.check(self._metadata())
+            self._known_until, self._failure = monotonic() + _AGE, None
+        except Exception as error:
+            self._known_until, self._failure = None, error
+            raise
+        finally:
+            self._asked += 1

@@ -18,6 +18,13 @@ class LeptonError(Exception):
     http_status = 400
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether what was asked can't answer now, whatever it was asked: it can't be reached, has too much to do, or
+    takes too long. The message says all that is to be known.
+    """
+    return isinstance(error, LeptonError) and error.http_status in (503, 504)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: `" Did you mean 'x'?"`, or the known names, or an empty string."""
     names = sorted(known)

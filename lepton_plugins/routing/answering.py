@@ -17,6 +17,7 @@ from lepton_plugins.errors import (
     NullUnanswered,
     OutputInvalid,
     RequestInvalid,
+    is_away,
 )
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code, refused
@@ -27,9 +28,6 @@ from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.streaming import Cancellation, begun
 
 logger = logging.getLogger("lepton_plugins.routing")
-
-#: The statuses of versions that may answer the same rows later: they can't be reached, or have too much to do.
-_AWAY = {503, 504}
 
 
 class Answer(NamedTuple):
@@ -251,10 +249,11 @@ class Answerer:
         if isinstance(error, RequestInvalid):
             return error
         reference = uuid4().hex[:12]
-        logger.error("no version answered (%s): %s", reference, error, exc_info=error)
+        logger.error("no version answered (%s): %s", reference, error, exc_info=None if is_away(error) else error)
         statuses = {error.http_status if isinstance(error, LeptonError) else 500 for _, error in failed}
         asked = [(self._arms[arm].version, error_code(error)) for arm, error in failed]
-        told = NoVersionAnswered(asked, min(statuses) if statuses <= _AWAY else None, reference)
+        away = all(is_away(error) for _, error in failed)
+        told = NoVersionAnswered(asked, min(statuses) if away else None, reference)
         told.__suppress_context__ = True
         return told
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid
+from lepton_plugins.errors import LeptonError, ModelFailed, OutputInvalid, RequestInvalid, is_away
 from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
@@ -79,8 +79,9 @@ class ArmCalls:
                 values = runner.predict(columns, rows)
             broken = broken_rows(values, rows)
         except Exception as error:
-            if apart and rows > 1:
-                # Rows of callers who have nothing to do with each other.
+            if apart and rows > 1 and not is_away(error):
+                # Rows of callers who have nothing to do with each other. One by one they would wait for one that is
+                # away as often as there are rows.
                 return self._in_groups(arm, index, columns, rows, list(np.arange(rows)[:, None]))
             groups = by_nulls(columns, rows) if columns and refused(error) else []
             if len(groups) > 1:
@@ -157,7 +158,7 @@ class ArmCalls:
     ) -> None:
         self._counters.failed(version, error_code(error), rows)
         if not isinstance(error, RequestInvalid) and not of_null:
-            logger.warning("version %s failed to answer", version, exc_info=True)
+            logger.warning("version %s failed to answer: %s", version, error, exc_info=not is_away(error))
             if breaker is not None:
                 breaker.failed()
 

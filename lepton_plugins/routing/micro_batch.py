@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_plugins.errors import is_away
 from lepton_plugins.routing.inputs import Columns
 
 #: Rows that are answered together at most; a call with more of its own stays alone.
@@ -124,12 +125,16 @@ class MicroBatches:
             if len(batch) > 1:
                 self._answer_together(batch)
                 self._refused = 0
-        except Exception:
-            logger.debug("a batch of %d calls failed and is answered one by one", len(batch), exc_info=True)
-            self._refused += 1
+        except Exception as error:
+            if is_away(error):  # One by one they would wait for it as often as there are calls.
+                for ticket in batch:
+                    ticket.error = error
+            else:
+                logger.debug("a batch of %d calls failed and is answered one by one", len(batch), exc_info=True)
+                self._refused += 1
         try:
             for ticket in batch:
-                if ticket.values is None:
+                if ticket.values is None and ticket.error is None:
                     self._answer_alone(ticket)
         finally:
             with self._lock:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,7 @@ from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import DigestMismatch, ModelFilesInvalid, OutputUnavailable
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend, load_version
+from lepton_plugins.routing.micro_batch import MicroBatches
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.pointer import write_pointer
 from lepton_remote.backend import describe
@@ -111,6 +114,63 @@ def test_a_peer_that_is_replaced_is_noticed(serving, tensor_peer, tmp_path, monk
 
 def named(deployment) -> str:
     return f"revisions/{deployment.plan.digest.removeprefix('sha256:')}"
+
+
+def test_an_answer_that_drips_is_waited_for_no_longer_than_one_that_does_not_come():
+    """Each byte comes in time, the answer doesn't; on a connection that answered well before, too."""
+    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip(connection: socket.socket, part: bytes) -> None:
+            for byte in part:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.1)
+
+        def answer() -> None:
+            for first, dripped in ((whole, whole[:-2]), (b"", whole[-8:])):
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    if first:
+                        connection.recv(65536)
+                        connection.sendall(first)
+                    connection.recv(65536)
+                    connection.sendall(whole[: -len(dripped)] if not first else b"")
+                    drip(connection, dripped)
+
+        peer = threading.Thread(target=answer, daemon=True)
+        peer.start()
+        connections = Connections(f"http://127.0.0.1:{listener.getsockname()[1]}", 4, 0.5)
+        assert connections.ask("GET", "/", None, {})[2] == b"ok"
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(PeerTimedOut, match=r"within 0\.5 s"):
+                connections.ask("GET", "/", None, {})
+            assert time.monotonic() - started < 2
+        connections.close()
+
+
+def test_many_callers_of_a_peer_that_hangs_wait_about_as_long_as_one(tensor_peer, tmp_path):
+    _, server = tensor_peer
+    path = describe(addresses(server)["http"], "flights", tmp_path / "one", timeout=1.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        content = json.loads((path / "remote.json").read_text())
+        content["url"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (path / "remote.json").write_text(json.dumps(content))
+        model, _, _ = load_version(path, "1")
+        batches = MicroBatches(lambda columns, rows: model.predict(columns, "proba"), model.connections)
+
+        def ask(_: int) -> type[Exception] | None:
+            try:
+                batches.predict({"X": ROWS[:1], "carrier": np.array(["UA"], dtype=object)}, 1)
+            except Exception as error:
+                return type(error)
+            return None
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(40) as pool:
+            assert set(pool.map(ask, range(40))) == {PeerTimedOut}
+        assert time.monotonic() - started < 6
+        model.close()
 
 
 def test_an_answer_that_breaks_off_is_the_peers_fault():

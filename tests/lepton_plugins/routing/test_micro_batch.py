@@ -9,6 +9,7 @@ from threading import Event, Lock
 import numpy as np
 import pytest
 
+from lepton_plugins.errors import TimedOut
 from lepton_plugins.routing.micro_batch import MicroBatches
 
 
@@ -113,3 +114,35 @@ def test_an_objective_bounds_how_many_are_answered_together():
     assert ask(batches, values, threads=40) == values
     # Half of the objective is ten rows' time: waiting for the call that runs takes the other half.
     assert np.median(calls[len(calls) // 2 :]) <= 16
+
+
+def test_a_version_that_is_away_is_not_asked_again_for_each_call_of_a_batch():
+    """Each would wait for its time-out, one behind the other."""
+    calls: list[int] = []
+    first, go = Event(), Event()
+
+    def predict(columns, rows):
+        calls.append(rows)
+        if len(calls) == 1:
+            first.set()
+            go.wait(5)
+            return columns["x"]
+        raise TimedOut("1", "answer", 5.0)
+
+    batches = MicroBatches(predict, parallel=1)
+
+    def one(value):
+        try:
+            return batches.predict({"x": np.array([value])}, 1).tolist()
+        except TimedOut as error:
+            return error.code
+
+    with ThreadPoolExecutor(9) as pool:
+        answers = [pool.submit(one, 0.0)]
+        first.wait(5)
+        answers += [pool.submit(one, float(value)) for value in range(1, 9)]
+        while batches._rows_waiting < 8:
+            time.sleep(0.001)
+        go.set()
+        assert [answer.result() for answer in answers] == [[0.0], *["timed_out"] * 8]
+    assert calls == [1, 8]
