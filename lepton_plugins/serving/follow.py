@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from lepton_plugins.errors import LeptonError, PlanNotFound
+from lepton_plugins.errors import LeptonError, PlanNotFound, PointerInvalid
 from lepton_plugins.registry import Registry, open_registry
 from lepton_plugins.routing.directory import pull
 from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, is_held, read_pointer, write_atomically, write_pointer
@@ -37,6 +37,7 @@ class Following:
         self._state = state
         self._registry: Registry | None = None
         self._said = b""
+        self._mute = False
 
     def look(self) -> str:
         """Bring the plan in force here, if it isn't; returns its digest. LeptonError if it can't be had."""
@@ -46,13 +47,22 @@ class Following:
         if revision is None:
             raise PlanNotFound(self._model)
         named = f"{REVISIONS}/{revision.digest.removeprefix('sha256:')}"
-        if read_pointer(self._state) != named:
+        if self.pointed() != named:
             # Also where the directory is there: pull checks its digests and fetches what is missing.
             others = [path for path in (self._state / REVISIONS).iterdir() if path.is_dir()]
             pull(self._registry, self._model, self._state / named, revision, share=others)
             write_pointer(self._state, named)
             self._prune(named)
         return revision.digest
+
+    def pointed(self) -> str | None:
+        """The revision that is served from here; None too where another hand has written to the pointer: it is
+        written anew.
+        """
+        try:
+            return read_pointer(self._state)
+        except PointerInvalid:
+            return None
 
     def _prune(self, current: str) -> None:
         """Remove what is older than the few that are kept and loaded by no running server."""
@@ -63,17 +73,26 @@ class Following:
                 shutil.rmtree(path, ignore_errors=True)
 
     def tell(self, digest: str | None, error: Exception | None) -> None:
-        """Leave word for the server: what is in force, or why that isn't known. Its file's time is that of the look."""
+        """Leave word for the server: what is in force, or why that isn't known. Its file's time is that of the look.
+
+        Where that can't be written no word is better than an old one; it is tried again with the next look.
+        """
         told = None if error is None else {"code": _code(error), "error": _sentence(error)}
         said = json.dumps({"process": os.getpid(), "digest": digest, "error": told}).encode()
-        if said != self._said:
+        try:
+            if said == self._said:
+                os.utime(self._state / FOLLOWER)
+                return
             write_atomically(self._state / FOLLOWER, said)
             self._said = said
-            return
-        try:
-            os.utime(self._state / FOLLOWER)
+            self._mute = False
         except FileNotFoundError:
             self._said = b""
+        except OSError as failure:
+            if not self._mute:
+                logger.error("what is in force can't be told to the server: %s", failure.strerror or failure)
+            self._said, self._mute = b"", True
+            (self._state / FOLLOWER).unlink(missing_ok=True)
 
 
 def follow(registry_uri: str | None, model: str, state: Path, interval: float, stop: threading.Event) -> None:
@@ -89,7 +108,7 @@ def follow(registry_uri: str | None, model: str, state: Path, interval: float, s
         except Exception as caught:  # A registry can fail in any way; the next look may go well.
             error = caught
             # A server that waits for its first plan tells by itself why none came.
-            told = isinstance(caught, LeptonError) and read_pointer(state) is None
+            told = isinstance(caught, LeptonError) and following.pointed() is None
             if _sentence(caught) != last and not told:
                 logger.error("%s", _sentence(caught), exc_info=None if isinstance(caught, LeptonError) else caught)
         last = None if error is None else _sentence(error)
@@ -107,7 +126,8 @@ def _sentence(error: Exception) -> str:
 
 def _end_with_parent(stop: threading.Event) -> None:
     """The parent holds our standard input open; its end is ours, however it came."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # Not through `sys.stdin`: its lock must be free when the interpreter ends.
+        pass
     stop.set()
     time.sleep(5)  # A look that takes longer may be cut off: pulling is atomic.
     os._exit(0)

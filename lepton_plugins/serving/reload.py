@@ -74,7 +74,8 @@ class PointerWatch:
         # Only the log may name files; what clients see names the revision.
         said = str(error).replace(str(self._state), "STATE") if isinstance(error, LeptonError) else type(error).__name__
         self._status.error = {"code": code, "error": said}
-        logger.error("plan %s can't be served, the old one stays: %s", revision, error, exc_info=error)
+        trace = None if isinstance(error, LeptonError) else error
+        logger.error("plan %s can't be served, the old one stays: %s", revision, error, exc_info=trace)
 
 
 def _follower(state: Path) -> dict[str, object] | None:

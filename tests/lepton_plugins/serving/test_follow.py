@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -101,8 +103,6 @@ def test_serving_by_name_follows_the_registry_and_survives_it(followed, start_se
 
 
 def test_a_model_without_a_plan_is_one_clear_error(sqlite_uri, tmp_path):
-    import subprocess
-
     command = [
         sys.executable,
         "-m",
@@ -158,3 +158,45 @@ def test_what_a_server_has_loaded_is_not_pruned_and_only_changes_are_written(fol
     (state / "current").unlink()
     following.look()
     assert not old.exists()
+
+
+def test_a_pointer_that_another_hand_wrote_is_written_anew(followed, tmp_path):
+    from lepton_plugins.serving.follow import Following
+    from lepton_plugins.serving.pointer import POINTER, REVISIONS, read_pointer
+
+    uri, activate = followed
+    named = f"{REVISIONS}/{activate(0).removeprefix('sha256:')}"
+    (tmp_path / "state" / REVISIONS).mkdir(parents=True)
+    following = Following(uri, "flights", tmp_path / "state")
+    for content in ("", "../../etc", f"{REVISIONS}/{'a' * 64}", "revisions/\xff"):
+        (tmp_path / "state" / POINTER).write_text(content)
+        following.look()
+        assert read_pointer(tmp_path / "state") == named
+
+
+def test_a_full_disk_ends_when_it_ends(followed, tmp_path):
+    """The process that follows goes on, tells no old word meanwhile, and leaves nothing half-written."""
+    from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, read_pointer
+
+    uri, activate = followed
+    first, state = activate(0), tmp_path / "state"
+    command = [sys.executable, "-m", "lepton_plugins.serving.follow", "--registry", uri, "--model", "flights"]
+    command += ["--state", str(state), "--interval", "0.2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: (state / FOLLOWER).is_file())
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            second = activate(1)
+            until(lambda: not (state / FOLLOWER).exists())
+            time.sleep(1)
+            assert process.poll() is None
+            assert read_pointer(state) == f"{REVISIONS}/{first.removeprefix('sha256:')}"
+            assert not list(state.glob(".*"))
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            until(lambda: read_pointer(state) == f"{REVISIONS}/{second.removeprefix('sha256:')}", 10)
+            until(lambda: second in (state / FOLLOWER).read_text(), 5)
+        finally:
+            _, said = process.communicate(timeout=20)
+    assert "can't be told to the server: File too large" in said
+    assert "Traceback" not in said
+    assert process.returncode == 0
