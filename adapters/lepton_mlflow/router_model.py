@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from lepton_mlflow.router_signature import DECISIONS, NO_LIST
 from lepton_plugins.errors import InputInvalid, LeptonError, UnknownPlugin
 from lepton_plugins.plugins import plugins
+from lepton_plugins.routing.inputs import Columns, InputChecker, boxed
 from lepton_plugins.routing.router import Router
 
 logger = logging.getLogger("lepton_mlflow")
@@ -59,17 +61,10 @@ class RouterModel(PythonModel):
         router = self.router
         if router is None:
             raise MlflowException("The model isn't loaded: load_context wasn't called.", INTERNAL_ERROR)
-        given = {name: value for name, value in (params or {}).items() if name != DECISIONS}
-        given = {
-            name: [value] * len(model_input) if isinstance(value, list) else value
-            for name, value in given.items()
-            if value is not None and value != NO_LIST
-        }
+        given = {name: value for name, value in (params or {}).items() if value is not None and value != NO_LIST}
+        given.pop(DECISIONS, None)
         try:
-            for name in given:
-                if name in model_input:
-                    raise InputInvalid(name, "it in `params` and among the inputs", "one of them")
-            prediction = router.predict(model_input.assign(**given) if given else model_input)
+            prediction = router.predict(_with_parameters(router, model_input, given) if given else model_input)
         except LeptonError as error:
             code = INVALID_PARAMETER_VALUE if error.http_status < 500 else INTERNAL_ERROR
             raise MlflowException(str(error), code) from None
@@ -77,6 +72,16 @@ class RouterModel(PythonModel):
             logger.exception("the router of %r failed", router.plan.model)
             raise MlflowException("The router failed on this request; its log says why.", INTERNAL_ERROR) from None
         return prediction.table() if (params or {}).get(DECISIONS) else prediction.values
+
+
+def _with_parameters(router: Router, data: object, given: Mapping[str, Any]) -> Columns:
+    """The columns of what MLflow hands over, by the signature's layout, and parameters alike in all rows."""
+    columns, rows = InputChecker(router.signature).columns_of(data)
+    for name, value in given.items():
+        if name in columns:
+            raise InputInvalid(name, "it in `params` and among the inputs", "one of them")
+        columns[name] = boxed([value] * rows)
+    return columns
 
 
 class _ModelIn:

@@ -52,6 +52,7 @@ def router_signature(plan: DeploymentPlan) -> ModelSignature:
         inputs = Schema([_column(field) for field in fields])
     else:
         # Named by Lepton where the versions' own signature doesn't name it; then MLflow takes a bare array.
+        fields = [field for field in fields if not field.parameter]
         unnamed = len(fields) == 1 and fields[0].name == "input"
         inputs = Schema([_tensor(field, None if unnamed else field.name) for field in fields])
     return ModelSignature(
@@ -77,7 +78,7 @@ def _parameters(plan: DeploymentPlan) -> list[Any]:
             (-1,) * (len(field.shape) - 1) or None,
         )
         for field, kind in zip(fields, types, strict=True)
-        if kind != "binary" and plan.signature.layout == "columns"
+        if kind != "binary" and (field.parameter or plan.signature.layout == "columns")
     ]
 
 

@@ -46,15 +46,16 @@ def model_inputs(
         columns = _columns(frame, names)
         return ModelInputs(columns, _signature(columns), [note])
     missing = [field.name for field in signature.inputs if field.required and field.name not in frame.columns]
-    first = signature.inputs[0]
-    if missing and len(signature.inputs) == 1 and len(first.shape) == 2:
+    first, *more = signature.plain
+    if missing and not more and len(first.shape) == 2:
         names = _matrix_columns(frame, first, roles, slice_columns)
         stacked = np.stack(list(_columns(frame, names).values()), axis=1)
         note = f"its tensor {first.name!r} was filled from the data's columns in their order: {names[0]} … {names[-1]}"
         fields = tuple(
             Field(name=name, dtype="bool" if frame[name].dtype.kind == "b" else first.dtype) for name in names
         )
-        filled = Signature(inputs=fields, outputs=signature.outputs)
+        parameters = tuple(field for field in signature.parameters if field.name not in names)
+        filled = Signature(inputs=(*fields, *parameters), outputs=signature.outputs)
         return ModelInputs({first.name: fit_column(first, stacked)}, filled, [note])
     if missing:
         raise InputsMissing(version, missing, frame.columns)

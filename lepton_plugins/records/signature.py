@@ -39,5 +39,10 @@ class Signature(Record):
         return tuple(field.name for field in self.inputs)
 
     @property
+    def plain(self) -> tuple[Field, ...]:
+        """The inputs that aren't parameters."""
+        return tuple(field for field in self.inputs if not field.parameter)
+
+    @property
     def parameters(self) -> tuple[Field, ...]:
         return tuple(field for field in self.inputs if field.parameter)

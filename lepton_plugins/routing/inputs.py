@@ -84,8 +84,9 @@ class InputChecker:
 
     def _of_matrix(self, matrix: NDArray[Any]) -> Columns:
         names = list(self.fields)
-        if len(names) == 1 and (self.layout == "tensors" or matrix.ndim == 1):
-            return {names[0]: matrix}
+        plain = [name for name, field in self.fields.items() if not field.parameter]
+        if len(plain) == 1 and (self.layout == "tensors" or matrix.ndim == 1):
+            return {plain[0]: matrix}
         required = [name for name, field in self.fields.items() if field.required]
         for candidate in (names, required):
             if matrix.ndim == 2 and matrix.shape[1] == len(candidate) and candidate:

@@ -72,6 +72,8 @@ class LoadedArm:
         # In its own order: a model without a signature takes columns by position.
         self._takes_all = self._names == tuple(offered)
         self._tensor = _filled_tensor(own, model.signature)
+        self._stacked = [field.name for field in own.plain] if own is not None else []
+        self._parameters = [field.name for field in own.parameters] if own is not None else []
         #: Inputs that this version has in another dtype than the plan's signature.
         self._recast = (
             [f for f in own.inputs if f.name in offered and numpy_dtype(f) != numpy_dtype(offered[f.name])]
@@ -135,9 +137,13 @@ class LoadedArm:
             for field in self._recast:
                 if field.name in columns:
                     columns[field.name] = fit_column(field, columns[field.name])
-        if self._tensor is not None and self._names is not None:
-            stacked = np.stack([columns[name] for name in self._names], axis=1)
-            return {self._tensor.name: fit_column(self._tensor, stacked)}
+        if self._tensor is not None:
+            stacked = np.stack([columns[name] for name in self._stacked], axis=1)
+            filled = {self._tensor.name: fit_column(self._tensor, stacked)}
+            for name in self._parameters:
+                if name in columns:
+                    filled[name] = columns[name]
+            return filled
         return columns
 
 
@@ -162,8 +168,8 @@ def _filled_tensor(own: Signature | None, model: Signature | None) -> Field | No
     """The model's only tensor (rows, k), where its arm takes columns: they fill it in the arm's order."""
     if own is None or model is None or own.layout != "columns" or model.layout != "tensors":
         return None
-    first = model.inputs[0]
-    return first if len(model.inputs) == 1 and len(first.shape) == 2 else None
+    first, *more = model.plain
+    return first if not more and len(first.shape) == 2 else None
 
 
 class ClassOrder:

@@ -95,9 +95,9 @@ def as_table(signature: Signature) -> Signature:
 
 
 def with_parameters(signature: Signature | None, parameters: Sequence[Field]) -> Signature | None:
-    """A table's signature, and a pyfunc's parameters as columns that a request may leave out."""
-    if signature is None or signature.layout != "columns":
-        return signature
+    """A signature, and a pyfunc's parameters as columns that a request may leave out."""
+    if signature is None:
+        return None
     return signature.model_copy(update={"inputs": (*signature.inputs, *parameters)})
 
 

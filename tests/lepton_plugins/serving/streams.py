@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -22,7 +22,14 @@ from lepton_plugins.routing.loading import find_backend
 CHAT = "/v1/chat/completions"
 
 
-def routed(path: Path, folders: Sequence[Path], inputs: tuple[Field, ...], by: str, around: Mapping[str, Any]) -> Path:
+def routed(
+    path: Path,
+    folders: Sequence[Path],
+    inputs: tuple[Field, ...],
+    by: str,
+    around: Mapping[str, Any],
+    layout: Literal["columns", "tensors"] = "columns",
+) -> Path:
     """A deployment of these versions' files: where `by` is "1" the first answers, and so on; else the first."""
     arms = []
     for number, folder in enumerate(folders, 1):
@@ -56,7 +63,7 @@ def routed(path: Path, folders: Sequence[Path], inputs: tuple[Field, ...], by: s
         model="teller",
         salt="00112233445566778899aabbccddeeff",
         output="label",
-        signature=Signature(inputs=(*inputs, Field(name=by, dtype="str", required=False))),
+        signature=Signature(layout=layout, inputs=(*inputs, Field(name=by, dtype="str", required=False))),
         arms=tuple(arms),
         default="1",
         policy=document,

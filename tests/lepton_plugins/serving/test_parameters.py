@@ -15,16 +15,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from lepton_plugins.evaluation.features import model_inputs
+from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.inputs import moment_text
 from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.call import Call
 from lepton_plugins.serving.grpc_messages import SERVICE, message
+from lepton_plugins.serving.invocations import invoke
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState
+from lepton_plugins.serving.v1 import predict
 from lepton_plugins.serving.v2 import infer
 
 from .streams import routed
@@ -416,3 +420,63 @@ def _moments() -> Any:
     from lepton_plugins.records.signature import Field
 
     return [Field(name="since", dtype="datetime64[ns]", required=False, parameter=True)]
+
+
+MATRIX = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+class Weighs(PythonModel):
+    def predict(self, context, model_input, params=None):
+        weights = params["weights"]
+        return [repr(sum(w * float(x) for w, x in zip(weights, row))) + params["unit"] for row in model_input]
+
+set_model(Weighs())
+"""
+
+
+def test_a_model_of_a_tensor(tmp_path):
+    from lepton_mlflow.router_model import RouterModel
+    from lepton_mlflow.router_signature import router_signature
+
+    (tmp_path / "weighs.py").write_text(MATRIX)
+    taken = ParamSchema(
+        [ParamSpec("weights", DataType.double, [1.0, 1.0], (-1,)), ParamSpec("unit", DataType.string, "kg")]
+    )
+    shape = Schema([TensorSpec(np.dtype("float64"), (-1, 2))])
+    signature = ModelSignature(shape, Schema([ColSpec(DataType.string)]), taken)
+    mlflow.pyfunc.save_model(
+        tmp_path / "m", python_model=str(tmp_path / "weighs.py"), signature=signature, pip_requirements=[]
+    )
+    inspected = find_backend(tmp_path / "m")[1].signature
+    assert (inspected.layout, [field.name for field in inspected.plain]) == ("tensors", ["input"])
+    path = routed(tmp_path / "deployment", [tmp_path / "m"], inspected.inputs, "who", {}, layout="tensors")
+    rows, params = [[1.0, 2.0], [3.0, 4.0]], {"weights": [10.0, 1.0], "unit": "g"}
+    tensor = {"name": "input", "shape": [2, 2], "datatype": "FP64", "data": rows}
+    with Router.load(path) as router:
+        served = Served(router, ServerState(ServingSettings()))
+        for given, expected in (({}, ["3.0kg", "7.0kg"]), (params, ["12.0g", "34.0g"])):
+            for route, body in (
+                (infer, {"inputs": [tensor], "parameters": given}),
+                (invoke, {"inputs": {"input": rows}, "params": given}),
+                (predict, {"inputs": {"input": rows}, "parameters": given}),
+            ):
+                asked = route(served, Call({"model": "teller"}, {}, json.dumps(body).encode()))
+                assert served.predict(asked.call, asked.columns, asked.rows).values.tolist() == expected
+        specs = router_signature(router.plan)
+        assert specs.params is not None
+        assert [spec.name for spec in specs.params] == ["lepton_decisions", "weights", "unit"]
+        behind = RouterModel()
+        behind.router = router
+        assert behind.predict(None, {"input": np.array(rows)}, params).tolist() == ["12.0g", "34.0g"]
+        plan = router.plan
+    # Evaluated on a table, a version of one matrix takes the table's columns, which fill it.
+    filled = model_inputs(pd.DataFrame({"a": [1.0], "b": [2.0]}), inspected, "1", ()).signature
+    assert filled.input_names == ("a", "b", "weights", "unit")
+    arms = tuple(arm.model_copy(update={"signature": filled}) for arm in plan.arms)
+    write_plan(plan.model_copy(update={"arms": arms, "signature": filled}), {}, path)
+    with Router.load(path) as router:
+        served = Served(router, ServerState(ServingSettings()))
+        body = {"dataframe_split": {"columns": ["a", "b"], "data": rows}, "params": params}
+        asked = invoke(served, Call({}, {}, json.dumps(body).encode()))
+        assert served.predict(asked.call, asked.columns, asked.rows).values.tolist() == ["12.0g", "34.0g"]
