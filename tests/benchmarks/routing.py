@@ -24,6 +24,7 @@ import serving
 import targets
 from arguments import parser
 from load import Load, Slices
+from started import Running
 
 SLICE = 0.05
 
@@ -40,7 +41,7 @@ def start(found: Found, target: str, connections: list[int], seconds: float, ord
     """Begins a server with three versions and one with a single one, and asks them in turns."""
     made = serving.deployments()
     with tempfile.TemporaryDirectory(prefix="lepton-routing-") as folder, ExitStack() as stack:
-        servers: dict[str, dict[int, targets.Running]] = {}
+        servers: dict[str, dict[int, Running]] = {}
         for versions in order:
             home = Path(folder) / str(versions)
             plan = made.build_deployment(home / "deployment", features=targets.FEATURES, versions=versions)
@@ -51,7 +52,7 @@ def start(found: Found, target: str, connections: list[int], seconds: float, ord
                 found.setdefault((name, number), []).append(turns(both, number, seconds))
 
 
-def turns(servers: dict[int, targets.Running], connections: int, seconds: float) -> list[Pair]:
+def turns(servers: dict[int, Running], connections: int, seconds: float) -> list[Pair]:
     """`seconds` of each, after a second of warming up."""
     with ExitStack() as stack:
         slices = {}

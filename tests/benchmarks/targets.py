@@ -15,24 +15,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import peers
 import psutil
 import serving
 import yaml
 from arguments import parser
 from load import Client
+from started import Running, started
 
 from lepton_plugins.generate import generate
 
@@ -44,54 +42,6 @@ TARGETS = ("lepton serve", "mlflow", "bentoml", "kserve")
 KSERVE = "kserve"
 INFER = "/v2/models/flights/infer"
 PYTHON = [sys.executable, "-m"]
-
-
-class Running(NamedTuple):
-    """A server that answers: how to ask it, the processes' root, how long it took to start."""
-
-    url: str
-    path: str
-    body: bytes
-    process: int
-    seconds: float
-
-
-@contextmanager
-def started(command: Sequence[str], home: Path, port: int, path: str, content: Any, **env: str) -> Iterator[Running]:
-    """A server in a session of its own; ended with all of its processes."""
-    more = {
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    log = home / f"{port}.log"
-    begun = time.perf_counter()
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            command, cwd=home, stdout=said, stderr=said, env={**os.environ, **more, **env}, start_new_session=True
-        )
-    body = json.dumps(content).encode()
-    url = f"http://127.0.0.1:{port}"
-    try:
-        with httpx.Client(timeout=5) as client:
-            while True:
-                try:
-                    if client.post(url + path, content=body, headers={"content-type": "application/json"}).is_success:
-                        break
-                except httpx.TransportError:
-                    pass
-                if process.poll() is not None or time.perf_counter() - begun > 120:
-                    raise RuntimeError(f"{command} didn't start: {log.read_text()[-2000:]}")
-                time.sleep(0.02)
-        yield Running(url, path, body, process.pid, time.perf_counter() - begun)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-                process.wait(10)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
 
 
 def resident(process: int) -> float:
@@ -114,7 +64,7 @@ def subjects(
     if "mlflow" in wanted:
         made = home / "mlflow"
         generate(deployment, "mlflow", made, {})
-        yield "mlflow", stack.enter_context(mlflow(made, home, record)), made, "code"
+        yield "mlflow", stack.enter_context(peers.mlflow(made, home, {"dataframe_records": [record]})), made, "code"
     if "bentoml" in wanted:
         made = home / "bentoml"
         generate(deployment, "bentoml", made, {})
@@ -142,15 +92,8 @@ def one_row() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def lepton(deployment: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
-    port = peers._free_port()
-    command = [*PYTHON, "lepton_plugins.cli.main", "serve", str(deployment), "--port", str(port), "--decisions"]
-    return started([*command, str(home / "decisions")], home, port, INFER, body)
-
-
-def mlflow(made: Path, home: Path, record: Mapping[str, Any]) -> AbstractContextManager[Running]:
-    port = peers._free_port()
-    command = [*PYTHON, "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local", "-p", str(port)]
-    return started([*command, "-w", "1"], home, port, "/invocations", {"dataframe_records": [record]})
+    command = [*PYTHON, "lepton_plugins.cli.main", "serve", str(deployment), "--decisions", str(home / "decisions")]
+    return started(lambda port: [*command, "--port", str(port)], home, INFER, peers.encoded(body))
 
 
 def bento(made: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
@@ -158,9 +101,8 @@ def bento(made: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
     env = {"BENTOML_HOME": str(home / "bentoml-home"), "BENTOML_DO_NOT_TRACK": "True"}
     build = [*PYTHON, "bentoml", "build", "service:Router", "--version", "v1"]
     subprocess.run(build, cwd=made, env={**os.environ, **env}, check=True, capture_output=True)
-    port = peers._free_port()
-    command = [*PYTHON, "bentoml", "serve", "flights-router:v1", "--host", "127.0.0.1", "--port", str(port)]
-    return started(command, home, port, INFER, body, **env)
+    command = [*PYTHON, "bentoml", "serve", "flights-router:v1", "--host", "127.0.0.1", "--port"]
+    return started(lambda port: [*command, str(port)], home, INFER, peers.encoded(body), **env)
 
 
 def predictor(deployment: Path, mounted: Path, home: Path, body: Any) -> AbstractContextManager[Running]:
@@ -169,13 +111,16 @@ def predictor(deployment: Path, mounted: Path, home: Path, body: Any) -> Abstrac
     generate(deployment, "kserve", made, {"models": "s3://bucket/models"})
     service = yaml.safe_load((made / "inferenceservice.yaml").read_text())
     (container,) = service["spec"]["predictor"]["containers"]
-    port = peers._free_port()
     shutil.copytree(mounted, home / "mnt")
-    places = {"python": sys.executable, "/mnt": str(home / "mnt"), "8080": str(port)}
+    places = {"python": sys.executable, "/mnt": str(home / "mnt")}
     places["file:///var/lib/lepton/decisions"] = f"file://{home}/decisions"
     places["file:///var/lib/lepton/learning"] = f"file://{home}/learning"
-    command = [places.get(word, word) for word in (*container["command"], *container["args"])]
-    return started(command, home, port, INFER, body, PYTHONPATH=str(made / "image" / "packages"))
+    words = (*container["command"], *container["args"])
+
+    def command(port: int) -> list[str]:
+        return [(places | {"8080": str(port)}).get(word, word) for word in words]
+
+    return started(command, home, INFER, peers.encoded(body), PYTHONPATH=str(made / "image" / "packages"))
 
 
 def columns_model(model: Path, path: Path) -> Path:
@@ -193,24 +138,12 @@ def columns_model(model: Path, path: Path) -> Path:
 def without_lepton(model: Path, home: Path, stack: ExitStack) -> Iterator[tuple[str, Running, Path | None, str]]:
     """The same kinds of servers with one version; `model` is an ONNX file that takes `X`."""
     row = [round(0.1 * number, 3) for number in range(FEATURES)]
-    port = peers._free_port()
     made = columns_model(model, home / "mlflow-alone")
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(made), "--env-manager", "local"]
-    command += ["-p", str(port), "-w", "1"]
     body: dict[str, Any] = {"dataframe_records": [{f"x{number}": value for number, value in enumerate(row)}]}
-    yield "MLflow alone", stack.enter_context(started(command, home, port, "/invocations", body)), made, ""
-
-    (home / "bento_service.py").write_text(peers.BENTO)
-    port = peers._free_port()
-    command = [sys.executable, "-m", "bentoml", "serve", "bento_service:Linear", "--host", "127.0.0.1", "--port"]
-    running = started([*command, str(port)], home, port, "/infer", {"x": [row]}, MODEL_PATH=str(model))
-    yield "BentoML alone", stack.enter_context(running), model.parent, ""
-
-    port = peers._free_port()
-    command = [sys.executable, "-c", peers.KSERVE, str(model), str(port)]
+    yield "MLflow alone", stack.enter_context(peers.mlflow(made, home, body)), made, ""
+    yield "BentoML alone", stack.enter_context(peers.bentoml(model, home, {"x": [row]})), model.parent, ""
     body = {"inputs": [{"name": "X", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}
-    running = started(command, home, port, "/v2/models/flights/infer", body)
-    yield "KServe alone", stack.enter_context(running), model.parent, ""
+    yield "KServe alone", stack.enter_context(peers.kserve(model, home, body)), model.parent, ""
 
 
 def measure(seconds: float, rounds: int, versions: int) -> None:
