@@ -10,7 +10,16 @@ from typing import Any
 
 from lepton_kserve import scheduling
 from lepton_kserve.autoscaling import Scaling
-from lepton_kserve.container import MODELS, PORT, container, container_security, merged, pod_security
+from lepton_kserve.container import (
+    GRACE_PERIOD,
+    MODELS,
+    PORT,
+    container,
+    container_security,
+    lingering,
+    merged,
+    pod_security,
+)
 from lepton_kserve.options import KserveOptions
 from lepton_kserve.part import Part
 from lepton_kserve.rollout import is_knative, workload_name
@@ -61,6 +70,9 @@ def inference_service(
     # Knative takes no securityContext of a pod unless that feature is switched on.
     of_the_pod = "securityContext" in predictor or not is_knative(mine)
     answering = container(plan, name, image, mounts, o, part, _hosts(mine, o), replaced)
+    if not is_knative(mine):
+        answering.setdefault("lifecycle", lingering())
+        predictor.setdefault("terminationGracePeriodSeconds", GRACE_PERIOD)
     answering["securityContext"] = container_security(replaced.get("securityContext") or {}, alone=not of_the_pod)
     predictor["containers"] = [answering, *(predictor.get("containers") or ())]
     own = [dict(plan_volume), {"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]

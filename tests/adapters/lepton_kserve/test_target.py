@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,23 @@ def test_the_pod_keeps_pod_security_restricted(manifest: dict[str, Any]) -> None
     assert [volume["name"] for volume in predictor["volumes"] if "emptyDir" in volume] == ["state", "tmp"]
     token = container["env"][0]
     assert token["valueFrom"]["secretKeyRef"] == {"name": "line-token", "key": "token"}
+
+
+def test_a_pod_ends_when_nobody_sends_to_it_any_more(
+    manifest: dict[str, Any], deployment: Path, tmp_path: Path, manifest_of: Any
+) -> None:
+    """Services learn of its end while it is told of it; then requests in flight have 30 s."""
+    predictor = manifest["spec"]["predictor"]
+    (container,) = predictor["containers"]
+    started = time.monotonic()
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    lingers = time.monotonic() - started
+    assert 5 <= lingers < predictor["terminationGracePeriodSeconds"] - 45
+    generate(deployment, "kserve", tmp_path / "to", {**MODELS, "mode": "Knative"})
+    served = manifest_of(tmp_path / "to")["spec"]["predictor"]
+    assert "terminationGracePeriodSeconds" not in served
+    assert "lifecycle" not in served["containers"][0]
 
 
 def test_every_version_is_mounted_where_the_plan_looks(rendered: Path, manifest: dict[str, Any]) -> None:
