@@ -1,16 +1,17 @@
 """Prints what scoring costs: 3 versions × 100,000 rows × 10 slices, all metrics with intervals.
 
-`python tests/benchmarks/evaluation.py [rows]`; the best of three runs, so that other work on the machine
-counts little.
+    python tests/benchmarks/evaluation.py [--rows 100000]
+
+The best of three runs, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
+from arguments import parser
 
 from lepton_plugins.evaluation.difference import paired_differences
 from lepton_plugins.evaluation.metrics import available
@@ -54,7 +55,7 @@ def classification(rng: np.random.Generator, rows: int, classes: int) -> tuple[n
     return (z + rng.gumbel(size=z.shape)).argmax(axis=1), versions
 
 
-def main(rows: int) -> None:
+def measure(rows: int) -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, SLICES, rows)
     column = {("slice",): (codes, [(str(i),) for i in range(SLICES)])}
@@ -83,5 +84,11 @@ def main(rows: int) -> None:
     print(f"ranking of {rows // 20:,} users, by slice   {ranked:6.2f}")
 
 
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", type=int, default=100_000)
+    measure(arguments.parse_args().rows)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    main()

