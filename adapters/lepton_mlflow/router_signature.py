@@ -8,7 +8,7 @@ import numpy as np
 
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Field
-from lepton_plugins.routing.inputs import is_moment
+from lepton_plugins.routing.moments import is_moment
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from lepton_plugins.errors import InputInvalid, InputMissing, InputUnknown, RequestInvalid
 from lepton_plugins.records.signature import Field, Signature
+from lepton_plugins.routing.moments import is_moment, moment_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +83,16 @@ class InputChecker:
         return columns, len(next(iter(columns.values()))) if columns else 0
 
     def _of_matrix(self, matrix: NDArray[Any]) -> Columns:
-        names = list(self.fields)
         plain = [name for name, field in self.fields.items() if not field.parameter]
         if len(plain) == 1 and (self.layout == "tensors" or matrix.ndim == 1):
             return {plain[0]: matrix}
         required = [name for name, field in self.fields.items() if field.required]
-        for candidate in (names, required):
+        for candidate in (plain, required):
             if matrix.ndim == 2 and matrix.shape[1] == len(candidate) and candidate:
                 return {name: matrix[:, index] for index, name in enumerate(candidate)}
         raise RequestInvalid(
             f"Found an array of shape {matrix.shape}",
-            expected=f"(rows, {len(names)}) in the order {', '.join(names)[:300]}" if names else "columns by name",
+            expected=f"(rows, {len(plain)}) in the order {', '.join(plain)[:300]}" if plain else "columns by name",
         )
 
 
@@ -101,7 +100,8 @@ def fit_column(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     """`values` in the field's dtype and shape, cast without loss; InputInvalid where that can't be."""
     values = _shaped(field, values)
     if is_moment(field):
-        return boxed([moment_text(field, value) for value in values.flat]).reshape(values.shape)
+        texts = [None if _is_missing(value) else moment_text(field, value) for value in values.flat]
+        return boxed(texts).reshape(values.shape)
     dtype = numpy_dtype(field)
     kind, found = dtype.kind, values.dtype.kind
     if field.dtype in _TEXT:
@@ -171,34 +171,6 @@ def numpy_dtype(field: Field) -> np.dtype[Any]:
 def boxed(values: Sequence[Any]) -> NDArray[Any]:
     """A column of Python objects, whatever they are."""
     return np.fromiter(values, dtype=object, count=len(values))
-
-
-def is_moment(field: Field) -> bool:
-    """Whether a field is a parameter that is a date or a time."""
-    return field.parameter and field.dtype.startswith("datetime64")
-
-
-def moment_text(field: Field, value: Any) -> str | None:
-    """A date or time as ISO 8601 text without an offset, in UTC where it had one; None where it is missing.
-
-    What MLflow takes: whatever `numpy.datetime64` reads as a date or a time of microseconds.
-    """
-    if isinstance(value, np.datetime64):
-        value = value.astype("M8[us]").item()
-    if _is_missing(value):
-        return None
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) > 10 else value
-        if isinstance(moment, datetime) and moment.tzinfo is not None:
-            value = moment.astimezone(UTC).replace(tzinfo=None)
-        if isinstance(value, date):
-            return value.isoformat()
-        if isinstance(value, str) and isinstance(np.datetime64(value).item(), date):
-            return value
-    except (ValueError, OverflowError):
-        pass
-    shown = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
-    raise InputInvalid(field.name, shown[:100], "a date or a time by ISO 8601")
 
 
 def _shaped(field: Field, values: NDArray[Any]) -> NDArray[Any]:

@@ -147,7 +147,7 @@ class InputReader:
         matrix = given[name]
         if matrix.dtype.kind == "O":
             matrix = as_text(name, matrix)
-        for names in (self.names, self.required):
+        for names in (self._plain, self.required):
             left = [other for other in names if other not in given]
             # At least two, so that one column under a misspelt name is not taken for it.
             if len(left) > 1 and matrix.ndim == 2 and matrix.shape[1] == len(left) and self._flat.issuperset(left):
@@ -220,7 +220,7 @@ class InputReader:
             if len(self._plain) == 1:
                 return self._single(given)
             width = len(given[0]) if isinstance(given[0], list) else 0
-            names = self.required if width == len(self.required) else self.names
+            names = self.required if width == len(self.required) else self._plain
         if len(set(names)) != len(names):
             raise InputInvalid(next(n for i, n in enumerate(names) if n in names[:i]), "it twice", "each input once")
         for index, row in enumerate(given):

@@ -19,8 +19,8 @@ from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schem
 
 from lepton_plugins.evaluation.features import model_inputs
 from lepton_plugins.routing.directory import write_plan
-from lepton_plugins.routing.inputs import moment_text
 from lepton_plugins.routing.loading import find_backend
+from lepton_plugins.routing.moments import moment_text
 from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.call import Call
 from lepton_plugins.serving.grpc_messages import SERVICE, message
