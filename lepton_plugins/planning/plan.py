@@ -15,7 +15,7 @@ from lepton_plugins.errors import ArmMissing, EvidenceColumnMissing, ExploreMean
 from lepton_plugins.planning import gain as gains
 from lepton_plugins.planning import node_pools
 from lepton_plugins.planning.allocation import Allocator
-from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for, by_number
+from lepton_plugins.planning.candidates import Admission, Candidate, admit, asked_for
 from lepton_plugins.planning.degrade import with_cheaper_arm
 from lepton_plugins.planning.evidence import evidence_of, require, with_default
 from lepton_plugins.planning.inputs import union, with_context
@@ -23,13 +23,14 @@ from lepton_plugins.planning.installing import clashes
 from lepton_plugins.planning.labels import with_numbers
 from lepton_plugins.planning.past import Before, before, champion
 from lepton_plugins.planning.planned import PlannedDeployment, verdict_of
+from lepton_plugins.planning.rejected import rejected
 from lepton_plugins.planning.segments import segment_shares
 from lepton_plugins.planning.solver import AllocationSolution
 from lepton_plugins.planning.spec_file import check_plugins
 from lepton_plugins.planning.traffic import Traffic, check_segments, figure, parts_of
 from lepton_plugins.planning.warnings import warnings_of
 from lepton_plugins.plugins import plugins
-from lepton_plugins.records.plan import Allocation, DeploymentPlan, FileDigest, PolicyDocument, Rejection
+from lepton_plugins.records.plan import Allocation, DeploymentPlan, FileDigest, Gain, PolicyDocument
 from lepton_plugins.records.signature import Signature
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.registry import Registry
@@ -126,18 +127,7 @@ class _Planning:
         shown = {item.name: traffic.part(item.name, arm_shares[item.name]) for item in chosen}
         p99 = None if policy.consults else allocator.p99_ms(shown)
         allocation = allocation.model_copy(update={"p99_ms": None if p99 is None else figure(p99)})
-        gain = gains.cross_fitted_gain(
-            spec.policy.kind,
-            policy,
-            self.params,
-            paired,
-            lambda proposal: allocator.solve(proposal, folds=gains.FOLDS).shares,
-            weights,
-            whole=found.better,
-            kept=1.0 - spec.around.holdout,
-            explore=spec.around.explore,
-            explored=np.array([version in explored for version in paired.versions]) / max(len(explored), 1),
-        )
+        gain = self._gain(policy, allocator, weights, found, explored)
         warnings = [*self.admission.warnings, *(proposal.warnings if proposal is not None else ())]
         warnings += warnings_of(spec, self.admission.task, paired, served, chosen, answer)
         around, notes_on_load = with_cheaper_arm(spec.around, chosen, work)
@@ -168,7 +158,7 @@ class _Planning:
             baseline=paired.baseline,
             allocation=allocation,
             gain=gain,
-            rejected=self._rejected(chosen, policy, proposal),
+            rejected=rejected(self.admission, paired, chosen, policy, spec.policy.kind, proposal),
             warnings=tuple(warnings),
             evidence=tuple(item.evidence for item in chosen),
             spec=spec,
@@ -265,6 +255,29 @@ class _Planning:
         served = gains.compiled(kind, policy, self.params, made, names, self.default)
         return made, served, gains.answered(served, self.paired)
 
+    def _gain(
+        self,
+        policy: type[SelectionPolicy],
+        allocator: Allocator,
+        weights: NDArray[np.float64],
+        found: gains.Answered,
+        explored: Sequence[str],
+    ) -> Gain | None:
+        """What the policy is expected to gain on rows that it wasn't made from, holdout and exploring included."""
+        around, versions = self.spec.around, self.paired.versions
+        return gains.cross_fitted_gain(
+            self.spec.policy.kind,
+            policy,
+            self.params,
+            self.paired,
+            lambda proposal: allocator.solve(proposal, folds=gains.FOLDS).shares,
+            weights,
+            whole=found.better,
+            kept=1.0 - around.holdout,
+            explore=around.explore,
+            explored=np.array([version in explored for version in versions]) / max(len(explored), 1),
+        )
+
     def _inputs(self, chosen: Sequence[Candidate]) -> Signature:
         """What the arms take; ColumnMissing where the plan file logs a column that neither they nor the data have."""
         inputs = union(item.signature for item in chosen)
@@ -272,31 +285,6 @@ class _Planning:
             if name not in inputs.input_names and name not in self.paired.columns and inputs.input_names:
                 raise EvidenceColumnMissing(name, "decisions.columns", [*inputs.input_names, *self.paired.columns])
         return inputs
-
-    def _rejected(
-        self, chosen: Sequence[Candidate], policy: type[SelectionPolicy], proposal: Proposal | None
-    ) -> tuple[Rejection, ...]:
-        idle = [item for item in self.admission.candidates if item not in chosen]
-        means = dict(zip(self.paired.versions, self.paired.means.tolist(), strict=True))
-        default = means[self.default]
-        unchosen = [
-            Rejection(
-                version=item.name,
-                code="no_share",
-                reason=f"it gets no traffic: {self.paired.metric} {means[item.name]:.5g} over all rows, the default's "
-                f"is {default:.5g}; {self._passed_over(item.name, policy, proposal)}",
-            )
-            for item in idle
-        ]
-        return tuple(sorted([*self.admission.rejected, *unchosen], key=lambda item: by_number(item.version)))
-
-    def _passed_over(self, version: str, policy: type[SelectionPolicy], proposal: Proposal | None) -> str:
-        """Why no row goes to a version, as far as that is known."""
-        if proposal is None:
-            return f"{self.spec.policy.kind} {'asks' if policy.consults else 'chooses'} it for no row"
-        if proposal.allowed[:, self.paired.versions.index(version)].any():
-            return "others gain more for what they use, or there is no room for it"
-        return "no segment in which it is proved better"
 
 
 def _allocation(solution: AllocationSolution, form: Literal["mixture", "select"]) -> Allocation:
