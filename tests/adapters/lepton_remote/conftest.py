@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-_PLACE = Path(__file__).parents[2] / "lepton_plugins" / "serving" / "conftest.py"
+from tests.lepton_plugins.serving import conftest
 
 
 @pytest.fixture(scope="session")
 def serving() -> Any:
-    spec = importlib.util.spec_from_file_location("remote_peers", _PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    """The tests of serving: what makes deployments and servers."""
+    return conftest
 
 
 @pytest.fixture(scope="session")

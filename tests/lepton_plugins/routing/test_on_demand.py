@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,21 +16,15 @@ from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.model_cache import ModelCache
 from lepton_plugins.routing.on_demand import ArmOnDemand, Shelf
 from lepton_plugins.routing.router import Router
+from tests.lepton_plugins.serving.conftest import build_deployment
 
-_PLACE = Path(__file__).parents[1] / "serving" / "conftest.py"
 CARRIERS = ["AA", "UA", "WN", "DL", "B6"]
 
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Five versions, one for each carrier."""
-    spec = importlib.util.spec_from_file_location("on_demand_deployments", _PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.build_deployment(tmp_path_factory.mktemp("five") / "flights", layout="tensors", versions=5)
+    return build_deployment(tmp_path_factory.mktemp("five") / "flights", layout="tensors", versions=5)
 
 
 def ask(router: Router, carrier: str) -> Any:
