@@ -172,7 +172,8 @@ def _value(what: str, old: Any, new: Any, *, shown: bool = True) -> Iterable[Cha
 
 def _text(value: Any) -> str:
     if isinstance(value, dict) and "dtype" in value:
-        return f"{value['dtype']} {value['shape']}{'' if value['required'] else ' (optional)'}"
+        kind = " (parameter)" if value["parameter"] else "" if value["required"] else " (optional)"
+        return f"{value['dtype']} {value['shape']}{kind}"
     if isinstance(value, str) and value.startswith("sha256:"):
         return value[:19] + "…"
     return "none" if value is None or value in ([], {}) else str(value)
