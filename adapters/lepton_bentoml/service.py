@@ -13,7 +13,8 @@ beside them and ask `self.router`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -24,6 +25,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 from _bentoml_sdk.service.dependency import Dependency  # type: ignore[import-untyped]
+from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.applications import Starlette
@@ -127,7 +129,23 @@ def _predict(columns: Columns, rows: int, served: Served, call: Call) -> Answer:
 def _mounted(app: ServingApp) -> Starlette:
     """The data plane's own paths and no more: at / it would hide BentoML's page of the API."""
     paths = dict.fromkeys(route.path for route in ROUTES)
-    return Starlette(routes=[Route(path, endpoint=app) for path in paths], lifespan=app.router.lifespan_context)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        _count_together(app)
+        async with app.router.lifespan_context(app):
+            yield
+
+    return Starlette(routes=[Route(path, endpoint=app) for path in paths], lifespan=lifespan)
+
+
+def _count_together(app: ServingApp) -> None:
+    """Count where the server's other workers do: any of them is asked for all. BentoML empties that folder first."""
+    shared, worker = os.environ.get("PROMETHEUS_MULTIPROC_DIR"), server_context.worker_index
+    if shared is not None and worker is not None:
+        folder = Path(shared) / f"lepton-{server_context.service_name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        app.serving.metrics.share(folder, worker)
 
 
 def _settings() -> ServingSettings:

@@ -30,11 +30,19 @@ class Metrics:
     """
 
     def __init__(self, directory: Path | None = None, worker: int = 0) -> None:
-        self._directory = directory
-        self._own = directory / f"{worker}.counts" if directory is not None else None
-        self._counts = Counts(self._own, GAUGES)
+        self._directory: Path | None = None
+        self._own: Path | None = None
         self._lock = Lock()
         self.in_flight = 0
+        if directory is None:
+            self._counts = Counts(None, GAUGES)
+        else:
+            self.share(directory, worker)
+
+    def share(self, directory: Path, worker: int) -> None:
+        """Count where all workers look, as number `worker`; before anything is counted."""
+        self._directory, self._own = directory, directory / f"{worker}.counts"
+        self._counts = Counts(self._own, GAUGES)
 
     def count_request(self, model: str, status: int, seconds: float, reply: Reply | None) -> None:
         """One answered prediction request; `reply` is None where it failed."""

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,3 +195,45 @@ def test_the_typed_endpoints_keep_the_data_planes_rules(bento: Bento, rows: pd.D
     assert httpx.get(f"{bento.url}/lepton/plan", timeout=30).status_code == 401
     assert "lepton_requests_total" in httpx.get(f"{bento.url}/lepton/metrics", timeout=30).text
     assert any(bento.decisions.iterdir())
+
+
+def test_two_workers_count_and_find_each_others_decisions(
+    deployment: Path, bare_environment: Any, free_port: Any, tmp_path: Path
+) -> None:
+    """Whichever is asked for metrics says what both answered; feedback comes to the one that didn't decide."""
+    generate(deployment, "bentoml", tmp_path / "project", {"workers": "2"})
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    serve = [bare_environment.python, "-m", "bentoml", "serve", "service:Router", "--host", "127.0.0.1"]
+    env = bare_environment.env | {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
+    env |= {"LEPTON_DECISIONS": f"file://{tmp_path}/decisions", "LEPTON_TOKEN": TOKEN}
+    admin = {"authorization": f"Bearer {TOKEN}"}
+
+    def answered() -> float:
+        lines = client.get("/lepton/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("lepton_requests_total"))
+
+    def deciding() -> int:
+        return len(list((tmp_path / "decisions").glob("decisions-*")))
+
+    def ask(number: int) -> int:
+        """Each request on a connection of its own: the workers take turns."""
+        row = {"x": 1.0, "unit": str(number)}
+        answer = client.post("/invocations", json={"dataframe_records": [row]})
+        feedback = [{"decision": answer.headers["x-lepton-decision"], "reward": 1.0}]
+        told = client.post("/lepton/feedback", json=feedback, headers=admin)
+        stored: int = told.json()["stored"]
+        return stored
+
+    apart = httpx.Limits(max_keepalive_connections=0)
+    with (
+        bare_environment.serving([*serve, "--port", str(port)], f"{url}/readyz", tmp_path / "project", env),
+        httpx.Client(base_url=url, limits=apart, timeout=30) as client,
+    ):
+        asked, until = 0, time.monotonic() + 60  # Ready is said when the first worker is.
+        while asked < 12 or (deciding() < 2 and time.monotonic() < until):
+            assert ask(asked) == 1
+            asked += 1
+            time.sleep(0.1)
+        assert deciding() == 2, "both have decided"
+        time.sleep(0.5)  # A request is counted when its answer is on its way.
+        assert {answered() for _ in range(8)} == {asked}
