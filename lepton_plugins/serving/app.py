@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from lepton_plugins.errors import (
+    DirectoryInvalid,
     NotReady,
     Overloaded,
     PackageMissing,
@@ -170,6 +171,13 @@ class ServingApp(Starlette):
     def _replace(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
         """Load in this thread, swap on the loop's."""
         served = self._load(directory)
+        if self.served is not None and served.model != self.served.model:
+            served.close()
+            raise DirectoryInvalid(
+                directory,
+                f"its plan is of {served.model!r}, and this server answers for {self.served.model!r}; each model's "
+                f"server has a state directory of its own",
+            )
         asyncio.run_coroutine_threadsafe(self._swap(served), loop).result()
 
     async def _swap(self, served: Served) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.serving.pointer import read_pointer, write_pointer
 
 ROW = {"x0": 0.5, "x1": -1.0, "x2": 2.0, "x3": 0.25, "carrier": "UA"}
@@ -107,3 +108,22 @@ def test_a_plan_that_cannot_be_loaded_leaves_the_old_one(state, start_server, tm
         until(lambda: in_force(client) == good[1].plan.digest)
         assert client.get("/lepton/plan").json()["reload"]["error"] is None
     assert read_pointer(directory) == good[0]
+
+
+def test_another_models_plan_does_not_come_in(state, start_server, tmp_path):
+    """As where two models' servers were given one state directory."""
+    directory, made = state
+    other = tmp_path / "other"
+    shutil.copytree(directory / made[1][0], other)
+    plan = made[1][1].plan.model_copy(update={"model": "houses"})
+    plan.__dict__.pop("digest", None)
+    write_plan(plan, {}, other)
+    named = f"revisions/{plan.digest.removeprefix('sha256:')}"
+    other.rename(directory / named)
+    with start_server(directory, tmp_path) as server, server.client() as client:
+        write_pointer(directory, named)
+        until(lambda: client.get("/lepton/plan").json()["reload"]["error"] is not None)
+        told = client.get("/lepton/plan").json()
+        assert (told["model"], told["digest"]) == ("flights", made[0][1].plan.digest)
+        assert "'houses', and this server answers for 'flights'" in told["reload"]["error"]["error"]
+        assert client.get("/v2/models").json() == {"models": ["flights"]}
