@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: Bytes that may come before an answer is there; then nothing more is read until it is.
 _AHEAD = 64 << 10
 
+#: Seconds that a connection in use stays open when the server ends: its client's next request may be on the way, and
+#: is told by its answer that it is the last one.
+_LAST = 1.0
+
 
 class OneWriteCycle(RequestResponseCycle):
     """Sends a whole successful answer by one call of the system: head and body apart cost two.
@@ -105,12 +109,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ahead: bytearray | None = None
         """What came before the answer to a request that is answered aside."""
         self._ending = False
-        """Whether the connection ends with the answer to the request that was taken."""
+        """Whether the connection ends with its next answer."""
         self._whole = b""
         """What is being read, while it may be one whole request."""
         self._known: KnownHead | None = None
         self._used_at = 0.0
         self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own.
+        super().connection_made(transport)
+        self._used_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         if self._ahead is not None:
@@ -210,6 +218,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.app = app
         # uvicorn names its class and not the protocol's; the request's task starts after this returns.
         self.cycle.__class__ = OneWriteCycle
+        if self._ending:
+            self.cycle.keep_alive = False
 
     def _let_go(self) -> None:
         body, self._held = self._held, None
@@ -280,13 +290,27 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def on_response_complete(self) -> None:
+        self._used_at = self.loop.time()
+        super().on_response_complete()
+
     def shutdown(self) -> None:
-        if not self._taken:
-            super().shutdown()
-            return
-        assert self.serving is not None
         self._ending = True
-        self.serving.turn.end()  # The answer is delivered now, or it is on its way.
+        if self._taken:
+            assert self.serving is not None
+            self.serving.turn.end()  # The answer is delivered now, or it is on its way.
+        elif self._unused() and self.loop.time() - self._used_at < _LAST:
+            self.loop.call_later(_LAST, self._end_unused)
+        else:
+            super().shutdown()
+
+    def _unused(self) -> bool:
+        """Whether no request waits for its answer."""
+        return not self._taken and (self.cycle is None or self.cycle.response_complete)
+
+    def _end_unused(self) -> None:
+        if self._unused():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -113,6 +114,33 @@ def test_a_long_answer_is_given_when_the_server_ends(slow: Any, start_server: Ca
         assert {headers[b"x-lepton-version"] for headers in given} == {b"2"}
         assert given[-1][b"connection"] == b"close", "else the client sends its next request into nothing"
         assert running.process.wait(30) == 0
+
+
+def test_clients_of_a_server_that_ends_lose_no_request(slow: Any, start_server: Callable[..., Any], tmp_path: Path):
+    asked = 0
+
+    def ask(request: bytes) -> None:
+        """Requests until an answer says that it is the connection's last."""
+        nonlocal asked
+        with connected(running.url) as connection:
+            last = False
+            while not last:
+                connection.sendall(request)
+                (headers,) = heads(connection, 1)
+                last = headers.get(b"connection") == b"close"
+                asked += 1
+                time.sleep(0.001)  # Mostly, the connection is at rest when the server is told to end.
+            assert connection.recv(1) == b""
+
+    requests = [raw("AA"), raw("AA"), b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n"]
+    with start_server(slow.path, tmp_path) as running, ThreadPoolExecutor(len(requests)) as pool:
+        clients = [pool.submit(ask, request) for request in requests]
+        while asked < 50 and not any(client.done() for client in clients):
+            time.sleep(0.01)
+        with connected(running.url):  # Nobody says anything here: it keeps the server no longer than a second.
+            running.process.send_signal(signal.SIGTERM)
+            assert [client.result(30) for client in clients] == [None] * 3
+            assert running.process.wait(30) == 0
 
 
 def test_long_answers_are_right_and_their_decisions_logged_and_replayed(
