@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lepton_plugins.plugins import plugins
 from tests.processes import serving
 
 # How long an example takes is the machine's affair: a busy one must not fail a test.
@@ -56,6 +57,12 @@ def _own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(started_in)
     left = [name for name in _LEFT_BEHIND if (checkout / name).exists() and name not in before]
     assert not left, f"tests left {', '.join(left)} in {checkout}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_plugins() -> None:
+    """The process's plugins are those that are installed, not what the first test to ask for them put on sys.path."""
+    plugins()
 
 
 @pytest.fixture(autouse=True)
