@@ -47,6 +47,12 @@ class DecisionIndex:
 
     def catch_up(self) -> None:
         """Read what was added to the files since the last time."""
+        while self._look():
+            pass  # A file became Parquet between being listed and being read: what it held is there now.
+
+    def _look(self) -> bool:
+        """One look at all files; whether one has gone meanwhile."""
+        gone = False
         found = log_files(self._directory, "decisions") + log_files(self._directory, "feedback")
         sizes = {file: _size(file) for file in sorted(found, key=lambda file: file.name.partition("-")[2])}
         if self._read is None:
@@ -61,7 +67,10 @@ class DecisionIndex:
                 try:
                     (self._scan_parquet if file.suffix == ".parquet" else self._scan)(file, self._read.get(file, 0))
                 except FileNotFoundError:
-                    continue  # Made Parquet or removed since it was listed: the next look finds what became of it.
+                    gone = True
+            elif size == 0 and not file.exists():
+                gone = True
+        return gone
 
     def find(self, decision: str) -> Decision | None:
         """The decision of this id; None if it isn't known."""
