@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import lepton_files.index
 import lepton_files.parquet
 import lepton_files.sealing
 from lepton_files.jsonl import JsonLinesDecisionLog, read_blocks, read_feedback
@@ -91,6 +92,25 @@ def test_old_lines_become_columns_while_the_log_is_open(tmp_path):
         ("one/1", "model_failed"),
         ("two/1", "model_failed"),
     ]
+
+
+def test_feedback_finds_lines_that_become_columns_while_they_are_looked_for(tmp_path, monkeypatch):
+    with_lines = JsonLinesDecisionLog(f"file://{tmp_path}")
+    with_lines.append(block("one"))
+    with_lines.close()
+    listed = lepton_files.index.log_files
+
+    def sealed_meanwhile(directory: Path, kind: str) -> list[Path]:
+        found = listed(directory, kind)
+        for file in found:
+            if file.suffix == ".jsonl" and kind == "decisions":
+                seal(file)
+        return found
+
+    monkeypatch.setattr(lepton_files.index, "log_files", sealed_meanwhile)
+    log = JsonLinesDecisionLog(f"file://{tmp_path}")
+    assert log.feedback([Feedback(decision="one/1", reward=1.0)]).stored == 1
+    log.close()
 
 
 @pytest.mark.parametrize("python", [sys.executable, "/nowhere/python"], ids=["another process", "here without one"])
