@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from time import time
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import numpy as np
 
 from lepton_files.locking import exclusive
 from lepton_files.place import Place
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import StateAway, StateInvalid
 from lepton_plugins.routing.learning_state import Flush, Sums, add
 from lepton_plugins.routing.ledger import Ledger, MemoryLedger
@@ -100,18 +99,4 @@ def _decoded(file: Path) -> _Kept:
 
 def _write(file: Path, kept: _Kept) -> None:
     body = _ENCODER.encode(kept)
-    beside = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
-    try:
-        with beside.open("xb") as stream:
-            stream.write(_MAGIC + sha256(body).digest() + body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(file)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    descriptor = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_atomically(file, _MAGIC + sha256(body).digest() + body)

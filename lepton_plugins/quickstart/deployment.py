@@ -8,11 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import ModelNotFound
 from lepton_plugins.quickstart.flights import EVALUATION, TARGET
 from lepton_plugins.quickstart.steps import Step, Steps
 from lepton_plugins.quickstart.versions import RECIPES
-from lepton_plugins.quickstart.workspace import Workspace, write_atomically
+from lepton_plugins.quickstart.workspace import Workspace
 from lepton_plugins.routing.directory import write_plan
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def draw(registry: ModelRegistry, workspace: Workspace) -> None:
 def plan(registry: ModelRegistry, workspace: Workspace, steps: Steps) -> DeploymentPlan:
     """The plan file as the plan in force, which it gives."""
     text = files("lepton_plugins.quickstart").joinpath("plan.yaml").read_text(encoding="utf-8")
-    write_atomically(workspace.plan_file, text)
+    write_atomically(workspace.plan_file, text.encode())
     with steps.step("Plan") as step:
         in_force = registry.registry.plan_in_force(MODEL)
         if in_force is not None and not registry.diff_with(workspace.plan_file).changes:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_plugins import __version__
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import InvalidInput, PackageMissing
 from lepton_plugins.quickstart.flights import EVALUATION, INPUTS, TARGET, TRAFFIC, in_period, load_flights
 from lepton_plugins.quickstart.result import QuickstartResult
 from lepton_plugins.quickstart.steps import Steps
 from lepton_plugins.quickstart.versions import RECIPES, deviation, export, train
-from lepton_plugins.quickstart.workspace import Workspace, open_workspace, write_atomically
+from lepton_plugins.quickstart.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ def run(directory: Path, *, quiet: bool = False, fresh: bool = False, sample: fl
     with open_workspace(directory, _made_with(sample), fresh=fresh) as (workspace, found):
         steps.note(f"{workspace.root}: {found}")
         result = _path(workspace, steps, sample)
-        write_atomically(workspace.result_file, result.model_dump_json(indent=2) + "\n")
+        write_atomically(workspace.result_file, f"{result.model_dump_json(indent=2)}\n".encode())
     show(result, workspace)
     return result
 
@@ -106,7 +107,7 @@ def _make_files(workspace: Workspace, flights: pd.DataFrame, steps: Steps) -> No
     if not data.exists():
         unseen.to_parquet(data)
         row = unseen[list(INPUTS)].iloc[0].to_json()
-        write_atomically(workspace.row_file, row + "\n")
+        write_atomically(workspace.row_file, f"{row}\n".encode())
 
 
 def _require_packages() -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import DirectoryNotOurs, DirectoryUnwritable, QuickstartRunning
 
 #: Everything that a quickstart writes; nothing else is ever removed.
@@ -122,7 +123,7 @@ def open_workspace(directory: Path, made_with: dict[str, object], *, fresh: bool
         note = "Starting afresh, as asked." if fresh and found is not _NEW else found
         for folder in ("data", "models"):
             (workspace.root / folder).mkdir(exist_ok=True)
-        write_atomically(workspace.root / _MARK, json.dumps(made_with, indent=2, sort_keys=True) + "\n")
+        write_atomically(workspace.root / _MARK, f"{json.dumps(made_with, indent=2, sort_keys=True)}\n".encode())
         yield workspace, note
 
 
@@ -169,10 +170,3 @@ def _alone(root: Path) -> Iterator[None]:
         except OSError:
             raise QuickstartRunning(root) from None
         yield
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file has either its old content or all of the new one."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    beside.replace(path)

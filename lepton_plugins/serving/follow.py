@@ -17,10 +17,11 @@ import threading
 import time
 from pathlib import Path
 
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import LeptonError, PlanNotFound, PointerInvalid
 from lepton_plugins.registry import Registry, open_registry
 from lepton_plugins.routing.directory import pull
-from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, is_held, read_pointer, write_atomically, write_pointer
+from lepton_plugins.serving.pointer import FOLLOWER, REVISIONS, is_held, read_pointer, write_pointer
 
 logger = logging.getLogger("lepton_plugins.follow")
 

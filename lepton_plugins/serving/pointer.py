@@ -13,6 +13,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from lepton_plugins.atomic_file import write_atomically
 from lepton_plugins.errors import DirectoryInvalid, PathMissing, PointerInvalid
 
 POINTER = "current"
@@ -41,20 +42,6 @@ def read_pointer(state: Path) -> str | None:
 def write_pointer(state: Path, revision: str) -> None:
     """Move the pointer: readers see the old name or the new one, never a part."""
     write_atomically(state / POINTER, f"{revision}\n".encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Readers see the old content or all of this, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class Hold:

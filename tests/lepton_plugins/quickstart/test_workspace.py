@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lepton_plugins.errors import DirectoryNotOurs, DirectoryUnwritable, QuickstartRunning
-from lepton_plugins.quickstart.workspace import open_workspace, write_atomically
+from lepton_plugins.quickstart.workspace import open_workspace
 
 MADE = {"lepton": "1", "sample": 1.0}
 
@@ -80,11 +80,3 @@ def test_two_runs_at_once_in_one_directory_are_refused(tmp_path: Path) -> None:
             [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=30
         )
     assert str(QuickstartRunning(tmp_path)) in other.stdout
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "one")
-    write_atomically(path, "two")
-    assert path.read_text() == "two"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
