@@ -29,7 +29,7 @@ class Limits(Record):
     """To the first part of an answer that comes in parts, between two parts, and until a client has taken one."""
     in_flight: int = Field(default=1024, gt=0)
     """Requests being answered at once; the next is told to come back."""
-    queued: int = Field(default=64, gt=0)
+    queued: int = Field(default=1024, gt=0)
     """Requests that wait for a thread; the next is told to come back."""
 
 
