@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lepton_plugins.display import listing_table, plain_text
+from lepton_plugins.display import new_table, plain_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 T = TypeVar("T")
+
+#: Characters that a column of words keeps, however narrow the terminal.
+_LEAST = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,26 @@ class Listing(list[T]):
             for row in self.rows()
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+
+
+def listing_table(listing: Listing[Any], title: str | None = None) -> RenderableType:
+    """A listing as a table that fits 80 columns: figures right, ids folded and never cut."""
+    from rich.text import Text
+
+    if not listing:
+        return Text(listing.empty)
+    table = new_table(title)
+    for column in listing.columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.figures else "left",
+            no_wrap=column.figures,
+            overflow="ellipsis" if column.cut else "fold",
+            min_width=min(_LEAST, max(len(column.title), *(len(column.text(item) or "") for item in listing))),
+        )
+    for row in listing.rows():
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def _cell(column: Column[Any], text: str) -> str:

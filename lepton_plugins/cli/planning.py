@@ -11,8 +11,8 @@ import typer
 from lepton_plugins.cli.opening import open_registry
 from lepton_plugins.cli.output import Output, OutputOption, plain, show
 from lepton_plugins.cli.terminal import terminal
-from lepton_plugins.display import listing_table
 from lepton_plugins.errors import InvalidInput
+from lepton_plugins.listing import listing_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

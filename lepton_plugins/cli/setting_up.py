@@ -11,7 +11,7 @@ import typer
 
 from lepton_plugins.cli.output import Output, OutputOption, show
 from lepton_plugins.cli.terminal import terminal
-from lepton_plugins.display import listing_table
+from lepton_plugins.listing import listing_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

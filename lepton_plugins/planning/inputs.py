@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.evaluation.features import dtype_of
 from lepton_plugins.records.signature import Field, Signature
-
-if TYPE_CHECKING:
-    from lepton_plugins.planning.candidates import Candidate
 
 
 def kind_of(dtype: str) -> str:
@@ -69,11 +66,11 @@ def with_context(
     return Signature(layout=signature.layout, inputs=(*signature.inputs, *fields))
 
 
-def notes(candidates: Sequence[Candidate]) -> list[str]:
-    """What a reader must know of arms that take different inputs, or don't say what they take."""
+def notes(signatures: Mapping[str, Signature | None]) -> list[str]:
+    """What a reader must know of arms, by their versions, that take different inputs or don't say what they take."""
     found = []
-    silent = [item.name for item in candidates if item.signature is None]
-    told = [item for item in candidates if item.signature is not None]
+    silent = [version for version, signature in signatures.items() if signature is None]
+    told = {version: signature for version, signature in signatures.items() if signature is not None}
     if silent:
         given = "all columns of the request" if not told else "every input of the other arms"
         found.append(
@@ -81,10 +78,10 @@ def notes(candidates: Sequence[Candidate]) -> list[str]:
             f"Register it with a signature to have its requests checked."
         )
     takers: dict[str, list[str]] = {}
-    for item in told:
-        for field in item.signature.inputs if item.signature else ():
+    for version, signature in told.items():
+        for field in signature.inputs:
             if field.required:
-                takers.setdefault(field.name, []).append(item.name)
+                takers.setdefault(field.name, []).append(version)
     partly = {name: by for name, by in takers.items() if len(by) < len(told)}
     for by in sorted({tuple(by) for by in partly.values()}):
         names = ", ".join(repr(name) for name in partly if tuple(partly[name]) == by)

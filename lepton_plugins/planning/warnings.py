@@ -27,7 +27,7 @@ def warnings_of(
     answer: Choice,
 ) -> list[str]:
     """A sentence each. `answer` is what the policy, as it will be `served`, does with the evaluation rows."""
-    found = notes(chosen)
+    found = notes({item.name: item.signature for item in chosen})
     if served.learns:
         found.append("shares and gain are those before the first reward: the policy learns from feedback")
     headers = [name for name in served.features if name.startswith(HEADER)]
