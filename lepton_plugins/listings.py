@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lepton_plugins.evaluation.comparison import interval_text
+from lepton_plugins.evaluation.interval_text import interval_text
 from lepton_plugins.listing import Column, Listing
 from lepton_plugins.records.plan import Activation
 from lepton_plugins.records.report import EvaluationReport

@@ -1,21 +1,26 @@
-"""Versions side by side: the record that `compare` makes, as JSON and as a table in a notebook."""
+"""Versions side by side: the record that `compare` makes, as JSON and as a table in a terminal or a notebook."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from lepton_plugins.display import plain_text
+from lepton_plugins.display import new_table, plain_text
+from lepton_plugins.evaluation.interval_text import interval_text
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.report import Dataset, Estimate, Task
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
 
 #: best: the best value of the row · tie: its difference to the best has an interval that covers zero ·
 #: worse: one that doesn't · unknown: there is no value, or no difference could be measured.
 Verdict = Literal["best", "tie", "worse", "unknown"]
+
+_MARKS = {"best": "★", "tie": "≈", "worse": " ", "unknown": " "}
+_STYLES = {"best": "bold green", "tie": "", "worse": "dim", "unknown": "dim"}
 
 
 class ComparedVersion(Record):
@@ -94,9 +99,7 @@ class Comparison(Record):
 
     def table(self) -> RenderableType:
         """For a terminal."""
-        from lepton_plugins.evaluation.comparison_table import ComparisonTable
-
-        return ComparisonTable(self)
+        return _Table(self)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(version.name)}</th>" for version in self.versions)
@@ -116,27 +119,57 @@ class Comparison(Record):
         return "".join(parts)
 
 
-def interval_text(estimate: Estimate) -> str:
-    """`0.712 [0.701, 0.723]`, with the decimals that the interval's width makes meaningful.
+class _Table:
+    """Overall metrics, then the one metric by slice; versions that don't fit beside each other go below.
 
-    A dash where the metric is undefined.
+    A row a metric or slice, a column a version; best and ties marked.
     """
-    if estimate.value is None:
-        return "–"
-    digits = _decimals(estimate)
-    text = f"{estimate.value:,.{digits}f}"
-    if estimate.low is None and estimate.high is None:
-        return text
-    low = "-∞" if estimate.low is None else f"{estimate.low:,.{digits}f}"
-    high = "∞" if estimate.high is None else f"{estimate.high:,.{digits}f}"
-    return f"{text} [{low}, {high}]"
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        comparison = self.comparison
+        yield Text(f"{comparison.model} on {comparison.dataset.name}, {comparison.dataset.rows:,} rows")
+        yield Text(f"★ best   ≈ tie: the {comparison.level:.0%} interval of the difference covers zero", style="dim")
+        names = [row.metric for row in comparison.overall]
+        yield from self._tables("all rows", names, comparison.overall, options.max_width)
+        if comparison.slices:
+            names = [f"{row.name} (n={row.n:,})" for row in comparison.slices]
+            yield from self._tables(f"{comparison.metric} by slice", names, comparison.slices, options.max_width)
+        for out in comparison.left_out:
+            yield Text(f"Version {out.version} is left out: {out.reason}")
+        for note in comparison.notes:
+            yield Text(note, style="dim")
+
+    def _tables(
+        self, title: str, names: Sequence[str], rows: Sequence[ComparisonRow], width: int
+    ) -> list[RenderableType]:
+        from rich.text import Text
+
+        versions = [version.name for version in self.comparison.versions]
+        cells = [[_cell(entry) for entry in row.entries] for row in rows]
+        widest = max([len(name) for name in versions] + [len(cell) for row in cells for cell in row])
+        first = min(max(len(title), *(len(name) for name in names)), width - widest - 2)
+        abreast = max((width - first) // (widest + 2), 1)
+        tables: list[RenderableType] = []
+        for start in range(0, len(versions), abreast):
+            table = new_table()
+            table.add_column(title, width=first, overflow="fold")
+            for name in versions[start : start + abreast]:
+                table.add_column(name, justify="right", no_wrap=True)
+            for name, row in zip(names, cells, strict=True):
+                table.add_row(Text(name), *row[start : start + abreast])
+            tables += ["", table]
+        return tables
 
 
-def _decimals(estimate: Estimate) -> int:
-    """So many that half the interval's width is between 5 and 50 units of the last one."""
-    if estimate.low is None or estimate.high is None or estimate.high <= estimate.low:
-        return 4 if abs(estimate.value or 0) < 1000 else 1
-    return min(max(math.ceil(-math.log10((estimate.high - estimate.low) / 10)), 0), 6)
+def _cell(entry: Entry) -> Text:
+    from rich.text import Text
+
+    return Text(f"{interval_text(entry.estimate)} {_MARKS[entry.verdict]}", style=_STYLES[entry.verdict])
 
 
 def _html_row(row: ComparisonRow, name: str) -> str:

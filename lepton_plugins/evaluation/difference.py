@@ -21,7 +21,8 @@ from lepton_plugins.evaluation.metrics import metric as metric_info
 from lepton_plugins.evaluation.partition import Partition, unit_numbers
 from lepton_plugins.evaluation.ranked import Ranking
 from lepton_plugins.evaluation.regression import Regression
-from lepton_plugins.evaluation.scored import Scored, scored
+from lepton_plugins.evaluation.scored import Scored
+from lepton_plugins.evaluation.scored_task import scored
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.report import Estimate, Task
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import InvalidInput
 from lepton_plugins.evaluation.measurement import Measurement, undefined
 from lepton_plugins.evaluation.partition import Partition, unit_numbers
-from lepton_plugins.evaluation.scored import Scored, scored
+from lepton_plugins.evaluation.scored import Scored
+from lepton_plugins.evaluation.scored_task import scored
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.report import Estimate, Slice, Task
 

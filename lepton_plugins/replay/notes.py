@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lepton_plugins.evaluation.interval_text import interval_text
 from lepton_plugins.records.report import Estimate
 from lepton_plugins.replay.logged import Logged
 
@@ -44,8 +45,6 @@ def _rates(log: Logged) -> dict[str, float]:
 
 def misfit(difference: Estimate) -> list[str]:
     """What to say where the doubly robust estimate is provably another than that of the direct method."""
-    from lepton_plugins.evaluation.comparison import interval_text
-
     if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
         return []
     told = f"the doubly robust estimate less that of the direct method is {interval_text(difference)}"

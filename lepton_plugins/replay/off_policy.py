@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import NoRewards, ReplayImpossible
+from lepton_plugins.evaluation.interval_text import interval_text
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.report import Estimate
 from lepton_plugins.replay.estimators import (
@@ -173,8 +174,6 @@ def _estimate(influence: Influence, rows: Logged, method: str, level: float) -> 
 
 
 def _verdict(difference: Estimate, level: float) -> str:
-    from lepton_plugins.evaluation.comparison import interval_text
-
     told = f"{interval_text(difference)} a decision ({level:.0%} interval, doubly robust)"
     if difference.low is not None and difference.low > 0:
         return f"The new plan would have earned more than what was logged: {told}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lepton_plugins.display import plain_text
+from lepton_plugins.evaluation.interval_text import interval_text
 from lepton_plugins.records.record import Record, VersionNumber
 from lepton_plugins.records.report import Estimate
 
@@ -62,8 +63,6 @@ class OffPolicy(Record):
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
-
-        from lepton_plugins.evaluation.comparison import interval_text
 
         def table(*titles: str) -> Table:
             made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

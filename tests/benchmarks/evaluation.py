@@ -17,7 +17,7 @@ from lepton_plugins.evaluation.difference import paired_differences
 from lepton_plugins.evaluation.metrics import available
 from lepton_plugins.evaluation.partition import Partition
 from lepton_plugins.evaluation.score import score, score_slices
-from lepton_plugins.evaluation.scored import scored
+from lepton_plugins.evaluation.scored_task import scored
 
 SLICES, VERSIONS, RUNS = 10, 3, 3
 
