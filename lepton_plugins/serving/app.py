@@ -38,7 +38,7 @@ from lepton_plugins.serving.metrics import Metrics
 from lepton_plugins.serving.paths import Paths
 from lepton_plugins.serving.pointer import Hold, deployment_of
 from lepton_plugins.serving.reload import PointerWatch
-from lepton_plugins.serving.routes import Route
+from lepton_plugins.serving.route import Route
 from lepton_plugins.serving.served import Served
 from lepton_plugins.serving.settings import ServingSettings
 from lepton_plugins.serving.state import ServerState

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.types import Message, Receive
 
 from lepton_plugins.errors import BodyTooLarge, MediaTypeUnsupported, RequestInvalid
-from lepton_plugins.serving.routes import Route
+from lepton_plugins.serving.route import Route
 
 
 def check_head(route: Route, headers: Mapping[bytes, bytes], limit: int) -> None:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lepton_plugins import __version__
 from lepton_plugins.records.signature import Field
 from lepton_plugins.serving.access import Permission
-from lepton_plugins.serving.call import Answer, Call, json_answer
 from lepton_plugins.serving.datatypes import NUMPY
+from lepton_plugins.serving.route import Route
 from lepton_plugins.serving.served import Served
-
-if TYPE_CHECKING:
-    from lepton_plugins.serving.routes import Route
 
 _ANY: dict[str, Any] = {}
 _TEXT = {"type": "string"}
@@ -156,17 +153,10 @@ _HEADERS = {
 _PLAIN = ("/ping", "/health", "/version", "/metrics", "/lepton/metrics")
 
 
-def openapi(served: Served, call: Call) -> Answer:
-    """This document."""
-    return json_answer(document(served))
-
-
-def document(served: Served) -> dict[str, Any]:
+def document(served: Served, routes: Sequence[Route]) -> dict[str, Any]:
     """The document for one model: its name and versions are the only values of their path parameters."""
-    from lepton_plugins.serving.routes import ROUTES
-
     paths: dict[str, Any] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, served)
     return {
         "openapi": "3.1.0",

@@ -9,7 +9,8 @@ from starlette.types import Scope
 
 from lepton_plugins.errors import MethodNotAllowed, RequestInvalid, RouteNotFound
 from lepton_plugins.serving.access import Permission
-from lepton_plugins.serving.routes import ROUTES, Route
+from lepton_plugins.serving.route import Route
+from lepton_plugins.serving.routes import ROUTES
 
 _ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
 

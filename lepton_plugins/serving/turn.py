@@ -16,7 +16,7 @@ from lepton_plugins.serving.busy_poll import BusyPoll, worth_polling
 from lepton_plugins.serving.call import Answer, Asked, Call
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
-from lepton_plugins.serving.routes import Route
+from lepton_plugins.serving.route import Route
 from lepton_plugins.serving.served import Served, answer_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import msgspec
 
 from lepton_plugins.errors import LeptonError
 from lepton_plugins.serving.app import ServingApp
-from lepton_plugins.serving.run import run_app
+from lepton_plugins.serving.server import run_app
 from lepton_plugins.serving.settings import ServingSettings
 
 
