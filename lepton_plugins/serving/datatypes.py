@@ -94,7 +94,10 @@ def tensor_size(name: str, shape: list[int]) -> int:
     """How many values a shape holds; InputInvalid unless it has a batch axis and no negative length."""
     if not shape or len(shape) > 16 or min(shape) < 0 or max(shape) > _LONGEST:
         raise InputInvalid(name, f"shape {str(shape)[:80]}", "1 to 16 lengths of at least 0, the batch axis first")
-    return math.prod(shape)
+    size = math.prod(shape)
+    if not size and math.prod(filter(None, shape)) > _LONGEST:
+        raise InputInvalid(name, f"shape {str(shape)[:80]}", "lengths that an array can have")  # numpy has no such one.
+    return size
 
 
 def _flatten(name: str, datatype: str, shape: list[int], data: msgspec.Raw, error: Exception) -> list[Any]:

@@ -8,6 +8,7 @@ model does, and together with others.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,7 +102,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_headers = False
         self._incomplete = False
+        self._head: list[tuple[bytes, bytes]] = []
+        """The headers of the request that is being read."""
         self._read = 0
+        """Bytes since a request's first, or since the last of its body."""
+        self._upgrade = False
+        """Whether the request that is being read asks for another protocol."""
+        self._body_at = 0
         self._held: bytes | None = None
         """The body, so far, of a request that may be taken."""
         self._taken = False
@@ -128,12 +135,15 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._known is not None and self._take_known(self._known, data):
             return
-        self._read = self._read + len(data) if self._in_headers else len(data)
-        if self._in_headers and self._read > self.header_limit + (1 << 18):
-            self.transport.close()  # A whole read more than allowed, and still not complete.
+        self._read = self._read + len(data) if self._incomplete else len(data)
+        if self._incomplete and self._read > self.header_limit + (1 << 18):
+            self.transport.close()  # A whole read more than allowed of headers or trailers, and still not complete.
             return
         self._whole = b"" if self._incomplete else data
         super().data_received(data)
+        while self._upgrade:
+            data = self._without_upgrade(data)
+            super().data_received(data)
         self._whole = b""
         if self._held is not None:
             self._let_go()  # It hasn't arrived whole.
@@ -189,8 +199,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._head, self.headers = self.headers, []  # Trailers aren't headers: a gateway may have checked those.
         cycle = self.cycle
-        if (
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrade = True
+        elif (
             self.serving is not None
             and self.serving.is_direct(self.url)
             and (cycle is None or cycle.response_complete)
@@ -200,7 +213,6 @@ class BoundedProtocol(HttpToolsProtocol):
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
         ):
             self._held = b""
         else:
@@ -228,6 +240,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_body(self, body: bytes) -> None:
+        self._read = 0
         if self._held is None:
             super().on_body(body)
         else:
@@ -240,7 +253,7 @@ class BoundedProtocol(HttpToolsProtocol):
         body = self._held
         if body is not None:
             assert self.serving is not None
-            request = self.serving.direct_request(self.url, self.headers)
+            request = self.serving.direct_request(self.url, self._head)
             alone = self._alone(body)
             if request is not None and self._take(request, body, alone=alone):
                 self._held = None
@@ -248,7 +261,8 @@ class BoundedProtocol(HttpToolsProtocol):
                     self._remember(request, body)
                 return
             self._let_go()
-        super().on_message_complete()
+        if not self._upgrade:
+            super().on_message_complete()
 
     def is_only(self) -> bool:
         """Whether no other connection is open."""
@@ -322,7 +336,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _header_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._head)
 
     def _give_up(self) -> None:
         self._deadline = None
@@ -339,6 +353,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Not worth a line in the log: the request is answered as one of HTTP."""
+        error = sys.exception()
+        assert error is not None
+        self._body_at = error.args[0]
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """A request that asks for another protocol, as Java's client does for HTTP/2, without that wish, and all that
+        was read behind it: with it the parser takes no body.
+        """
+        self._upgrade = False
+        lines = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self._head:
+            if name != b"upgrade":
+                lines += (name, b": ", value, b"\r\n")
+        return b"".join([*lines, b"\r\n", data[self._body_at :]])
 
     async def _headers_too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = error_answer(HeadersTooLarge(self.header_limit))

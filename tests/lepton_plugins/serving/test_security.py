@@ -213,9 +213,40 @@ def test_headers_are_bounded(guarded):
             send_for_ever(connection)
 
 
-def send_for_ever(connection):
+def connect(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def chunked(path: bytes, body: bytes) -> bytes:
+    """A request up to its trailers."""
+    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" % path
+    return b"%b%x\r\n%b\r\n0\r\n" % (head, len(body), body)
+
+
+def test_trailers_are_not_headers(guarded):
+    """A gateway that takes x-lepton-version out of the headers need not look behind the body."""
+    trailers = b"x-lepton-version: 3\r\nauthorization: Bearer " + TOKEN.encode() + b"\r\ncontent-type: text/csv\r\n"
+    for path in (b"/invocations", b"/v2/models/flights/infer"):
+        with connect(guarded) as connection:
+            connection.sendall(chunked(path, json.dumps(BODY).encode()) + trailers + b"\r\n")
+            answer = connection.recv(65536)
+            assert answer.split(b" ")[1] == (b"200" if path == b"/invocations" else b"400")
+            assert b"token_required" not in answer
+            assert b"x-lepton-version: 3" not in answer
+
+
+@pytest.mark.parametrize(("began", "part"), [(b"", b"x-many: a\r\n" * 6000), (b"x-endless: ", b"a" * 65536)])
+def test_trailers_are_bounded(server, began, part):
+    with connect(server) as connection:
+        connection.sendall(chunked(b"/invocations", b"{") + began)
+        with pytest.raises(OSError):
+            send_for_ever(connection, part)
+
+
+def send_for_ever(connection, part=b"a" * 65536):
     for _ in range(200):
-        connection.sendall(b"a" * 65536)
+        connection.sendall(part)
         time.sleep(0.002)
 
 

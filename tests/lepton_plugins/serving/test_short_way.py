@@ -110,3 +110,22 @@ def test_forcing_needs_the_token_on_the_short_way_too(tensor_deployment, start_s
         assert wire.send(request(head=bearer)).answer()[0] == 200
         metrics = server.client().get("/metrics").text
     assert 'lepton_requests_total{code="401"' in metrics
+
+
+UPGRADE = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+
+
+def test_a_wish_for_http2_does_not_cost_the_body(wire):
+    """Java's client, told nothing else, asks for it with its first request."""
+    asked = request(head=UPGRADE)
+    expected = wire.send(request()).answer()[2]["outputs"]
+    for parts in ([asked], [asked[:40], asked[40:]], [asked[:-20], asked[-20:]], [asked + asked + request()]):
+        for part in parts:
+            wire.send(part)
+            time.sleep(0.02)
+        for _ in range(3 if len(parts) == 1 and len(parts[0]) > len(asked) else 1):
+            status, _, told = wire.answer()
+            assert (status, told["outputs"]) == (200, expected)
+    assert wire.send(request(head=UPGRADE, path=b"/invocations")).answer()[2]["code"] == "input_unknown"
+    assert wire.send(b"GET /v2/health/ready HTTP/1.1\r\n" + UPGRADE + b"\r\n").answer()[2] == {"ready": True}
+    assert wire.send(request()).answer()[2]["outputs"] == expected

@@ -166,6 +166,7 @@ def test_nested_data_of_another_shape_is_told_as_such(tensor_server):
         (lambda inputs: inputs[2].update(shape=[1, 1], data=[1, 2]), "input_invalid", "x2"),
         (lambda inputs: inputs[2].update(shape=[-1], data=[1]), "input_invalid", "x2"),
         (lambda inputs: inputs[2].update(shape=[2**40, 0], data=[]), "input_invalid", "x2"),
+        (lambda inputs: inputs[2].update(shape=[0, *[2**31] * 3], data=[]), "input_invalid", "x2"),
         (lambda inputs: inputs[2].update(datatype="INT8", data=[300]), "input_invalid", "x2"),
         (lambda inputs: inputs[2].pop("data"), "input_invalid", "x2"),
         (lambda inputs: inputs[2].update(datatype="BOOL", data=[True]), "input_invalid", "x2"),
