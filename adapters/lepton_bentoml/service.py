@@ -7,7 +7,8 @@
 
 `deployment` is a deployment directory (`lepton pull churn --to deployment`). The class gets typed endpoints by the
 plan's signature and the data plane; its bento lists the versions as BentoML models. Endpoints of your own stand
-beside them and ask `self.router`.
+beside them and ask `self.router`. `lepton_bentoml.bounding.bounded` above `bentoml.service` keeps the limits of
+LEPTON_LIMITS on all of them; without it only the data plane bounds bodies.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import numpy as np
 import pandas as pd
 from _bentoml_sdk.service.dependency import Dependency  # type: ignore[import-untyped]
 from bentoml import server_context
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.resource import system_resources
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from pydantic import AfterValidator, WithJsonSchema
 from starlette.applications import Starlette
@@ -132,6 +135,8 @@ def _mounted(app: ServingApp) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if server_context.worker_index is not None:
+            app.settings = app.settings.model_copy(update={"workers": _workers()})
         _count_together(app)
         async with app.router.lifespan_context(app):
             yield
@@ -146,6 +151,12 @@ def _count_together(app: ServingApp) -> None:
         folder = Path(shared) / f"lepton-{server_context.service_name}"
         folder.mkdir(parents=True, exist_ok=True)
         app.serving.metrics.share(folder, worker)
+
+
+def _workers() -> int:
+    """How many processes BentoML runs of this service: they share its cores and its versions' calls."""
+    said = BentoMLContainer.config.services.get()[server_context.service_name].get("workers")
+    return int(system_resources()["cpu"]) or 1 if said == "cpu_count" else said or 1
 
 
 def _settings() -> ServingSettings:

@@ -41,6 +41,7 @@ import bentoml
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "packages"))
 
+from lepton_bentoml.bounding import bounded
 from lepton_bentoml.service import RouterService
 {versions}
 IMAGE = bentoml.images.Image({base}python_version="{python}", lock_python_packages=False)
@@ -60,6 +61,7 @@ class Version{place}(VersionService, deployment=HERE / "versions" / "{place}"):
 _ROUTER = '''CONFIG = {config}
 
 
+@bounded
 @bentoml.service(image=IMAGE, **CONFIG)
 class Router(RouterService, deployment=HERE / "deployment"):
     """Typed: predict, decide, predict_batch, predict_array. Mounted: V2 infer, V1 predict, /invocations, feedback.

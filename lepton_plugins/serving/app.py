@@ -30,7 +30,7 @@ from lepton_plugins.routing.router import Router
 from lepton_plugins.serving.access import Access, Permission
 from lepton_plugins.serving.backlog import Backlog
 from lepton_plugins.serving.body import check_head, read_body
-from lepton_plugins.serving.call import Answer, Call, headers_by_name
+from lepton_plugins.serving.call import Answer, Call, headers_by_name, send_answer
 from lepton_plugins.serving.exposition import COLLECTOR, publish, publish_router
 from lepton_plugins.serving.failure import error_answer
 from lepton_plugins.serving.lanes import Lanes
@@ -216,7 +216,7 @@ class ServingApp(Starlette):
         start = perf_counter()
         served, paths = self.served, self.paths
         if served is None or paths is None:
-            await _send(send, error_answer(NotReady()))
+            await send_answer(send, error_answer(NotReady()))
             return
         counts = self.serving.metrics
         route: Route | None = None
@@ -230,7 +230,7 @@ class ServingApp(Starlette):
             except Exception as error:
                 answer = error_answer(error)
             if not answer.sent:
-                await _send(send, answer)
+                await send_answer(send, answer)
         finally:
             served.active -= 1
             if route is not None and route.predicts:
@@ -326,18 +326,6 @@ class ServingApp(Starlette):
     def _check_load(self) -> None:
         if self.serving.metrics.in_flight > self.settings.limits.in_flight:
             raise Overloaded(self.settings.limits.in_flight)
-
-
-async def _send(send: Send, answer: Answer) -> None:
-    body = answer.body
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [*answer.headers, (b"content-length", str(len(body)).encode())],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _retire(state: ServerState, served: Served) -> None:

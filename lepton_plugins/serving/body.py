@@ -20,7 +20,11 @@ def check_head(route: Route, headers: Mapping[bytes, bytes], limit: int) -> None
     encoding = headers.get(b"content-encoding", b"identity")
     if encoding.strip().lower() != b"identity":
         raise MediaTypeUnsupported(encoding.decode("latin-1")[:100], "a body that isn't compressed")
-    length = headers.get(b"content-length")
+    check_length(headers.get(b"content-length"), limit)
+
+
+def check_length(length: bytes | None, limit: int) -> None:
+    """What the header content-length says, if it is there; BodyTooLarge beyond `limit`."""
     if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
         raise BodyTooLarge(limit)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.types import Send
 
 from lepton_plugins.errors import Contradiction
 from lepton_plugins.routing.inputs import Columns
@@ -65,6 +66,19 @@ def headers_by_name(given: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def json_answer(value: object, status: int = 200) -> Answer:
     """Any value that msgspec writes, as JSON."""
     return Answer(encode_json(value), JSON_HEADERS, status)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send an answer in ASGI's messages."""
+    body = answer.body
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [*answer.headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
 
 
 @dataclass(slots=True)
