@@ -35,6 +35,14 @@ from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.records.version import ModelVersion
 
 
+@pytest.fixture
+def client(registry: Any) -> Any:
+    """MLflow's own client of the registry."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(registry.uri, registry.uri)
+
+
 def _classifier() -> tuple[Any, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 

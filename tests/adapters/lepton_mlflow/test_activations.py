@@ -10,16 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from lepton_plugins.errors import PlanNotFound, PlanStale, PromotionLost, RecordMismatch
 
 _PROMOTER = Path(__file__).parent / "promoter.py"
-
-
-@pytest.fixture
-def client(registry) -> MlflowClient:
-    return MlflowClient(registry.uri, registry.uri)
 
 
 @pytest.fixture

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, ViewType
-
-
-@pytest.fixture
-def client(registry) -> MlflowClient:
-    return MlflowClient(registry.uri, registry.uri)
 
 
 def _seen(client: MlflowClient, model: str) -> dict:

@@ -26,11 +26,6 @@ from lepton_plugins.errors import (
 )
 
 
-@pytest.fixture
-def client(registry) -> MlflowClient:
-    return MlflowClient(registry.uri, registry.uri)
-
-
 def test_the_version_says_what_was_registered(registry, client, model_name, onnx_file):
     version = registry.register(
         model_name, onnx_file, framework=None, label="v1", metadata={"description": "My first AI model", "team": "air"}

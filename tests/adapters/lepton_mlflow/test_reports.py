@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from lepton_plugins.errors import DigestMismatch, RecordMismatch
 from lepton_plugins.records.report import Estimate, Failure
@@ -18,11 +17,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
     for name, path in named.items():
         path.write_bytes(name.encode() * 10)
     return named
-
-
-@pytest.fixture
-def client(registry) -> MlflowClient:
-    return MlflowClient(registry.uri, registry.uri)
 
 
 def test_a_report_comes_back_as_it_was_stored(registry, register, report_of, files, tmp_path):

@@ -20,11 +20,6 @@ from lepton_plugins.errors import (
 
 
 @pytest.fixture
-def client(registry) -> MlflowClient:
-    return MlflowClient(registry.uri, registry.uri)
-
-
-@pytest.fixture
 def model_directory(tmp_path, onnx_file) -> Path:
     from lepton_mlflow.layouts.frameworks import lay_out
 
