@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import PlanSpec, PolicySpec
-from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.routing.directory import MODELS, digest_hex, write_plan
 
 #: An ONNX graph (opset 13): y = w·x + b, with x of shape (rows, 1); where its two figures stand in it.
 _LINE = base64.b64decode(
@@ -51,6 +52,21 @@ def write_deployment(to: Path, model: str = "line") -> DeploymentPlan:
     return plan
 
 
+def place_version(files: Path, directory: Path) -> str:
+    """Move a version's folder of `files` to its place in a deployment directory; their digest, which names it there.
+
+    Files that are there already, another version's, stay; the folder goes.
+    """
+    digest = digest_tree(files)
+    home = directory / MODELS / digest_hex(digest, directory)
+    if home.exists():
+        shutil.rmtree(files)
+    else:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        files.rename(home)
+    return digest
+
+
 def _arm(to: Path, model: str, version: str, slope: float, offset: float, share: float, signature: Signature) -> Arm:
     graph = bytearray(_LINE)
     struct.pack_into("<f", graph, _SLOPE, slope)
@@ -58,10 +74,7 @@ def _arm(to: Path, model: str, version: str, slope: float, offset: float, share:
     written = to / f".{version}"
     written.mkdir(parents=True)
     (written / "model.onnx").write_bytes(graph)
-    digest = digest_tree(written)
-    home = to / "models" / digest.removeprefix("sha256:")
-    home.parent.mkdir(exist_ok=True)
-    written.rename(home)
+    digest = place_version(written, to)
     return Arm(
         version=version,
         uri=f"models:/{model}/{version}",

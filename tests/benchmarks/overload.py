@@ -35,12 +35,12 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.testing.deployment import place_version
 
 PIXELS = 64
 STEPS = (0.5, 3.0, 0.5)
@@ -115,8 +115,7 @@ def build(home: Path, copies: int, slo: float) -> tuple[dict[str, Path], Task]:
                 write_fast(staged / "model.onnx", fast)
             else:
                 write_accurate(staged / "model.onnx", accurate, copies)
-            digest = digest_tree(staged)
-            staged.rename(path / "models" / digest.removeprefix("sha256:"))
+            digest = place_version(staged, path)
             arms.append(
                 Arm(
                     version=version,

@@ -18,7 +18,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lepton_files.jsonl import JsonLinesDecisionLog
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.around import Around, Degrade, Sticky
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.resources import ResourceSpec, Slo
@@ -26,6 +25,7 @@ from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import PlanSpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.router import Router
+from lepton_plugins.testing.deployment import place_version
 
 FEATURES = 8
 CARRIERS = ("AA", "UA", "WN")
@@ -64,8 +64,7 @@ def deployment(path: Path, layout: str, degrade: Degrade | None = None) -> Path:
             (staged / "MLmodel").write_text(
                 f"flavors: {{onnx: {{data: model.onnx}}}}\nsignature: {{inputs: '[{specs}]'}}\n"
             )
-        digest = digest_tree(staged)
-        staged.rename(path / "models" / digest.removeprefix("sha256:"))
+        digest = place_version(staged, path)
         arms.append(
             Arm(
                 version=str(number),

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lepton_plugins.canonical import digest_bytes, digest_tree
+from lepton_plugins.canonical import digest_bytes
 from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, FileDigest, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
@@ -20,6 +20,7 @@ from lepton_plugins.records.spec import DecisionSpec, PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router
+from lepton_plugins.testing.deployment import place_version
 
 SALT = "00112233445566778899aabbccddeeff"
 
@@ -128,13 +129,8 @@ def _build(
             shutil.copytree(source, staged, dirs_exist_ok=True)
         else:
             shutil.copy(source, staged / source.name)
-        digest = digest_tree(staged)
-        target = to / "models" / digest.removeprefix("sha256:")
-        if not target.exists():
-            staged.rename(target)
-        else:
-            shutil.rmtree(staged)
-        backend, inspection = find_backend(target)
+        digest = place_version(staged, to)
+        backend, inspection = find_backend(to / "models" / digest.removeprefix("sha256:"))
         arms.append(
             Arm(
                 version=version,

@@ -26,7 +26,6 @@ from lepton_mlflow.router_model import RouterModel
 from lepton_mlflow.router_signature import router_signature
 from lepton_mlflow.target import MlflowTarget
 from lepton_plugins.api import ModelRegistry
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.errors import (
     EnvironmentUnknown,
     InvalidInput,
@@ -44,6 +43,7 @@ from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
 from lepton_plugins.routing.router import Router
 from lepton_plugins.testing import TargetContract, write_deployment
+from lepton_plugins.testing.deployment import place_version
 
 ROWS = pd.DataFrame({"x": np.linspace(-2, 2, 200), "unit": [f"customer-{i}" for i in range(200)]})
 
@@ -124,8 +124,7 @@ def test_parameters_of_the_versions_are_the_routers(tmp_path: Path) -> None:
     )
     plan = write_deployment(tmp_path / "deployment")
     backend, inspection = find_backend(tmp_path / "m")
-    digest = digest_tree(tmp_path / "m")
-    (tmp_path / "m").rename(tmp_path / "deployment" / "models" / digest.removeprefix("sha256:"))
+    digest = place_version(tmp_path / "m", tmp_path / "deployment")
     known = {"backend": backend, "format": inspection.format, "trust": "pickle", "signature": inspection.signature}
     arms = [arm.model_copy(update={"artifact_digest": digest, **known}) for arm in plan.arms]
     assert inspection.signature is not None
@@ -281,8 +280,7 @@ def with_sklearn(path: Path, *requirements: list[str] | None) -> DeploymentPlan:
         )
         if lines is None:
             (staged / "requirements.txt").unlink()
-        digest = digest_tree(staged)
-        staged.rename(path / "models" / digest.removeprefix("sha256:"))
+        digest = place_version(staged, path)
         changed = {"artifact_digest": digest, "backend": "pyfunc", "format": "skops", "framework": "sklearn"}
         arms.append(arm.model_copy(update=changed))
     plan = plan.model_copy(update={"arms": tuple(arms)})

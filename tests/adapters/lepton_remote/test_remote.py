@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
 import socket
@@ -35,9 +34,7 @@ ROWS = np.array([[0.5, -1.0, 2.0, 0.25], [1.0, 1.0, 1.0, 1.0]], dtype=np.float32
 
 
 def addresses(server) -> dict[str, str]:
-    found = re.search(r"and (\S+) \(gRPC\)", server.said)
-    assert found is not None
-    return {"http": server.url, "grpc": f"grpc://{found[1]}"}
+    return {"http": server.url, "grpc": f"grpc://{server.grpc_address}"}
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

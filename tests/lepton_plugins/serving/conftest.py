@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,13 +21,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.resources import ResourceSpec, Slo
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.testing.deployment import place_version
 
 FEATURES = 4
 CARRIER = Field(name="carrier", dtype="str", required=False)
@@ -124,8 +125,7 @@ def build_deployment(
         weights[version] = random.normal(size=features).astype(np.float32)
         staged = path / "models" / f"staged-{version}"
         write_linear(staged / "model.onnx", weights[version].tolist(), layout, *_work(work, version))
-        digest = digest_tree(staged)
-        staged.rename(path / "models" / digest.removeprefix("sha256:"))
+        digest = place_version(staged, path)
         arms.append(
             Arm(
                 version=version,
@@ -212,6 +212,13 @@ class RunningServer:
 
     def client(self, **settings: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **settings)
+
+    @property
+    def grpc_address(self) -> str:
+        """Host and port of a server that was started with `grpc_port=0`."""
+        found = re.search(r"and (\S+) \(gRPC\)", self.said)
+        assert found is not None, self.said
+        return found[1]
 
 
 LAUNCH = """

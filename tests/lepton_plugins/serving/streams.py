@@ -11,13 +11,13 @@ from typing import Any, Literal
 import httpx
 
 from lepton_files.jsonl import LogFiles
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.records.around import Around
 from lepton_plugins.records.plan import Allocation, Arm, DeploymentPlan, PolicyDocument
 from lepton_plugins.records.signature import Field, Signature
 from lepton_plugins.records.spec import PlanSpec, PolicySpec
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.routing.loading import find_backend
+from lepton_plugins.testing.deployment import place_version
 
 CHAT = "/v1/chat/completions"
 
@@ -33,11 +33,8 @@ def routed(
     """A deployment of these versions' files: where `by` is "1" the first answers, and so on; else the first."""
     arms = []
     for number, folder in enumerate(folders, 1):
-        digest = digest_tree(folder)
-        target = path / "models" / digest.removeprefix("sha256:")
-        target.parent.mkdir(parents=True, exist_ok=True)
         backend, inspection = find_backend(folder)
-        folder.rename(target)
+        digest = place_version(folder, path)
         arms.append(
             Arm(
                 version=str(number),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import grpc
@@ -42,9 +41,7 @@ def sticky(make_deployment, start_server, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grpc_address(sticky):
-    found = re.search(r"and (\S+) \(gRPC\)", sticky.said)
-    assert found is not None
-    return found[1]
+    return sticky.grpc_address
 
 
 def refusal(answer: Any, *said: str) -> None:

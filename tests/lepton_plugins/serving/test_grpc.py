@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,12 +24,10 @@ TOKEN = "a-token-of-enough-length"
 def address(tensor_deployment, start_server, tmp_path_factory) -> Iterator[str]:
     logs = tmp_path_factory.mktemp("grpc")
     with start_server(tensor_deployment.path, logs, grpc_port=0, token=TOKEN) as server:
-        found = re.search(r"and (\S+) \(gRPC\)", server.said)
-        assert found is not None
-        yield found[1]
+        yield server.grpc_address
 
 
-def call(address: str, name: str, request: Any, **metadata: str) -> tuple[Any, dict[str, str]]:
+def call(address: str, name: str, request: Any, within: float = 20, **metadata: str) -> tuple[Any, dict[str, str]]:
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(
             f"/{SERVICE}/{name}",
@@ -37,7 +35,7 @@ def call(address: str, name: str, request: Any, **metadata: str) -> tuple[Any, d
             response_deserializer=message(f"{name}Response").FromString,
         )
         pairs = [(key.replace("_", "-"), value) for key, value in metadata.items()]
-        response, done = method.with_call(request, metadata=pairs, timeout=20)
+        response, done = method.with_call(request, metadata=pairs, timeout=within)
         return response, dict(done.trailing_metadata())
 
 
@@ -140,13 +138,33 @@ def test_versions_that_take_too_long_are_told_so(make_deployment, start_server, 
         work={"1": 100_000},
         around={"timeout": 0.001},
     )
-    with start_server(slow.path, tmp_path, grpc_port=0) as server:
-        found = re.search(r"and (\S+) \(gRPC\)", server.said)
-        assert found is not None
-        with pytest.raises(grpc.RpcError) as refused:
-            call(found[1], "ModelInfer", infer_request())
+    with start_server(slow.path, tmp_path, grpc_port=0) as server, pytest.raises(grpc.RpcError) as refused:
+        call(server.grpc_address, "ModelInfer", infer_request())
     assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert "timed_out" in refused.value.details()
+
+
+def test_calls_that_their_client_gave_up_count(make_deployment, start_server, tmp_path):
+    slow = make_deployment(
+        tmp_path / "slow", layout="tensors", versions=1, policy="weighted", work={"1": 200_000}, around={"timeout": 20}
+    )
+    with start_server(slow.path, tmp_path, grpc_port=0) as server, server.client() as client:
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as given_up:
+                call(server.grpc_address, "ModelInfer", infer_request(), within=0.05)
+            assert given_up.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        until = time.monotonic() + 20
+        while (counted := requests_of(client)) != (3.0, 0.0) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert counted == (3.0, 0.0)
+
+
+def requests_of(client) -> tuple[float, float]:
+    """How many requests were answered, and how many are in flight."""
+    lines = client.get("/metrics").text.splitlines()
+    names = ("lepton_requests_total{", "lepton_requests_in_flight{")
+    answered, in_flight = (sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names)
+    return answered, in_flight
 
 
 def test_a_taken_port_names_the_option(deployment):

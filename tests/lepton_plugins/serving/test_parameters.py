@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import re
 from typing import Any
 
 import grpc
@@ -124,9 +123,7 @@ def server(deployment, model, start_server):
 
 @pytest.fixture(scope="module")
 def grpc_address(server):
-    found = re.search(r"and (\S+) \(gRPC\)", server.said)
-    assert found is not None
-    return found[1]
+    return server.grpc_address
 
 
 @pytest.fixture(scope="module")

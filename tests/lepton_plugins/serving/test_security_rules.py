@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from lepton_plugins.canonical import digest_tree
 from lepton_plugins.routing.directory import write_plan
+from lepton_plugins.testing.deployment import place_version
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [file for part in ("lepton_plugins", "adapters", "policies") for file in sorted((ROOT / part).rglob("*.py"))]
@@ -87,8 +87,7 @@ def test_a_format_that_carries_code_is_refused_before_any_loader_is_imported(mak
     touched = tmp_path / "touched"
     payload = f"cbuiltins\nopen\n(V{touched}\nVw\ntR."
     (folder / "model.pkl").write_bytes(payload.encode())
-    digest = digest_tree(folder)
-    folder.rename(folder.with_name(digest.removeprefix("sha256:")))
+    digest = place_version(folder, made.path)
     update = {"artifact_digest": digest, "backend": "pyfunc", "format": "cloudpickle"}
     plan = made.plan.model_copy(update={"arms": (made.plan.arms[0].model_copy(update=update),)})
     write_plan(plan, {}, made.path)
