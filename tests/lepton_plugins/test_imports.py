@@ -89,6 +89,32 @@ def imports_of(path: Path) -> dict[str, int]:
     return found
 
 
+def modules() -> dict[str, Path]:
+    """Every module of ours and its file."""
+    found = {}
+    for home, role in ((ROOT, "lepton_plugins"), *((ROOT / role, ".") for role in ROLES)):
+        for path in sorted((home / role).rglob("*.py")):
+            found[".".join(path.relative_to(home).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported_when_run(path: Path) -> set[str]:
+    """What a file imports, also inside its functions, but for what only a type checker sees; names included."""
+    found: set[str] = set()
+    left: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            left += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        left += ast.iter_child_nodes(node)
+    return found
+
+
 def packages_of(role: str) -> set[str]:
     return {path.name for path in (ROOT / role).iterdir() if (path / "__init__.py").is_file()}
 
@@ -123,3 +149,14 @@ def test_plugin_modules_import_the_core_alone() -> None:
         for path in sorted((ROOT / role).glob("*/plugin.py")):
             tops = {name.partition(".")[0] for name in imports_of(path)}
             assert tops <= {"__future__", "lepton_plugins"}, path
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """An import inside a function is there to put a heavy package off, not to hide a circle."""
+    known = modules()
+    # A package's own face is imported by what is in it, for the version and the markers of hooks.
+    faces = {name for name, path in known.items() if path.name == "__init__.py"}
+    graph = {name: imported_when_run(path) & known.keys() - {name} - faces for name, path in known.items()}
+    while free := {name for name, needed in graph.items() if not needed}:
+        graph = {name: needed - free for name, needed in graph.items() if name not in free}
+    assert graph == {}, "these wait for each other, or for some that do"
