@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -78,7 +78,8 @@ class ServingApp(Starlette):
         """The routes of what is served."""
         self._backlog = Backlog()
         self.turn = Turn(self, self._lanes, self._backlog)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[Any]] = set()
+        """What has to end before what is served is closed."""
 
     # --- life ------------------------------------------------------------------------------
 
@@ -291,8 +292,18 @@ class ServingApp(Starlette):
     async def respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
         """Answer a prediction that came another way than HTTP: the same checks, lanes and counts.
 
-        Calls of a `kind` take about as long.
+        Calls of a `kind` take about as long. One that is in a thread goes on where its caller goes away, as over
+        HTTP: it is decided, and counts.
         """
+        served = self.served
+        if served is not None and self._lanes.is_short(kind) and not served.router.waits:
+            return await self._respond(kind, predict, call)
+        task = asyncio.create_task(self._respond(kind, predict, call))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return await asyncio.shield(task)
+
+    async def _respond(self, kind: object, predict: Callable[[Served, Call], Answer], call: Call) -> Answer:
         start = perf_counter()
         served = self.served
         if served is None:
