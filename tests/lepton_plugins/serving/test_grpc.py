@@ -24,7 +24,7 @@ TOKEN = "a-token-of-enough-length"
 def address(tensor_deployment, start_server, tmp_path_factory) -> Iterator[str]:
     logs = tmp_path_factory.mktemp("grpc")
     with start_server(tensor_deployment.path, logs, grpc_port=0, token=TOKEN) as server:
-        yield server.said.split(" and ")[1].split()[0]
+        yield server.grpc_address
 
 
 def call(address: str, name: str, request: Any, within: float = 20, **metadata: str) -> tuple[Any, dict[str, str]]:
@@ -139,7 +139,7 @@ def test_versions_that_take_too_long_are_told_so(make_deployment, start_server, 
         around={"timeout": 0.001},
     )
     with start_server(slow.path, tmp_path, grpc_port=0) as server, pytest.raises(grpc.RpcError) as refused:
-        call(server.said.split(" and ")[1].split()[0], "ModelInfer", infer_request())
+        call(server.grpc_address, "ModelInfer", infer_request())
     assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert "timed_out" in refused.value.details()
 
@@ -151,7 +151,7 @@ def test_calls_that_their_client_gave_up_count(make_deployment, start_server, tm
     with start_server(slow.path, tmp_path, grpc_port=0) as server, server.client() as client:
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as given_up:
-                call(server.said.split(" and ")[1].split()[0], "ModelInfer", infer_request(), within=0.05)
+                call(server.grpc_address, "ModelInfer", infer_request(), within=0.05)
             assert given_up.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         until = time.monotonic() + 20
         while (counted := requests_of(client)) != (3.0, 0.0) and time.monotonic() < until:
