@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -20,6 +19,7 @@ from lepton_plugins.errors import (
     is_away,
 )
 from lepton_plugins.records.around import Breaker
+from lepton_plugins.routing.answer import Answer, assemble
 from lepton_plugins.routing.arm_calls import ArmCalls, Part, error_code, refused
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns, first_null, null_rows
@@ -28,14 +28,6 @@ from lepton_plugins.routing.policy import Consulted, SelectionPolicy
 from lepton_plugins.routing.streaming import Cancellation, begun
 
 logger = logging.getLogger("lepton_plugins.routing")
-
-
-class Answer(NamedTuple):
-    """`served` (rows,) is the arm that answered each row, `causes` why it isn't the chosen one."""
-
-    values: NDArray[Any]
-    served: NDArray[np.intp]
-    causes: list[str | None] | None
 
 
 class Front(Protocol):
@@ -109,7 +101,7 @@ class Answerer:
                 self._calls.run(arm, index, take(columns, index), len(index), apart=apart) for arm, index in chunks
             ]
         if all(part.error is None for part in parts):
-            return Answer(_assemble(parts, rows), arms, None)
+            return Answer(assemble(parts, rows), arms, None)
         return self._repaired(parts, arms, columns, rows)
 
     def consult(
@@ -219,7 +211,7 @@ class Answerer:
                 served = np.empty(rows, dtype=np.intp)
                 for answer in answers:
                     served[answer.rows] = answer.arm
-                return served, _assemble(answers, rows)
+                return served, assemble(answers, rows)
             tried.append(second)
             if second.values is not None and second.broken is not None:
                 good = ~second.broken
@@ -287,18 +279,7 @@ class Answerer:
             first = min(lost, key=lambda error: error.rows[0])
             more = [row for error in lost if error is not first for row in error.rows]
             raise NullUnanswered(first.inputs, [*first.rows, *more], first.versions)
-        return Answer(_assemble(whole, rows), served, causes)
-
-
-class OutputMixed(LeptonError):
-    """Versions whose answers can't stand in one array."""
-
-    code = "output_mixed"
-    http_status = 500
-
-    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        found = " and ".join(sorted({str(shape) for shape in shapes}))
-        super().__init__(f"The versions' answers have different shapes a row: {found}; plan versions that agree.")
+        return Answer(assemble(whole, rows), served, causes)
 
 
 class ArmDegraded(LeptonError):
@@ -310,39 +291,3 @@ class ArmDegraded(LeptonError):
     def __init__(self, version: str, to: int) -> None:
         super().__init__(f"Version {version} has too much to do to answer in time; a cheaper one answers.")
         self.to = to
-
-
-@contextmanager
-def numbered(rows: NDArray[np.intp]) -> Iterator[None]:
-    """What is said of the rows that are answered inside names them as the request does: `rows` are their numbers."""
-    try:
-        yield
-    except NullUnanswered as error:
-        raise NullUnanswered(error.inputs, rows[list(error.rows)].tolist(), error.versions) from None
-
-
-def together(answers: Sequence[tuple[NDArray[np.intp], Answer]], rows: int) -> Answer:
-    """One answer of several, each for its own rows."""
-    served = np.empty(rows, dtype=np.intp)
-    causes: list[str | None] = [None] * rows
-    for index, answer in answers:
-        served[index] = answer.served
-        for row, cause in zip(index.tolist(), answer.causes or (), strict=False):
-            causes[row] = cause
-    values = _assemble([Part(-1, index, answer.values, None, None) for index, answer in answers], rows)
-    return Answer(values, served, causes if any(causes) else None)
-
-
-def _assemble(parts: list[Part], rows: int) -> NDArray[Any]:
-    """All rows in order, from parts that hold some each."""
-    answers = [part.values for part in parts if part.values is not None]
-    if len(parts) == 1 and len(answers[0]) == rows:
-        return answers[0]
-    if len({answer.shape[1:] for answer in answers}) > 1:
-        raise OutputMixed([answer.shape[1:] for answer in answers])
-    kinds = {answer.dtype.kind for answer in answers}
-    dtype = np.result_type(*answers) if len(kinds) == 1 else np.dtype(object)
-    values = np.empty((rows, *answers[0].shape[1:]), dtype=dtype)
-    for part in parts:
-        values[part.rows] = part.values
-    return values

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.records.around import Degrade
-from lepton_plugins.routing.answering import Answer, Answerer, ArmDegraded
+from lepton_plugins.routing.answer import Answer
+from lepton_plugins.routing.answering import Answerer, ArmDegraded
 from lepton_plugins.routing.arm_load import ArmLoad
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.gate import Gate

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lepton_plugins.errors import RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.plan import DeploymentPlan
 from lepton_plugins.records.signature import Signature
-from lepton_plugins.routing.answering import Answer, Answerer, Front, numbered, together
+from lepton_plugins.routing.answer import Answer, numbered, together
+from lepton_plugins.routing.answering import Answerer, Front
 from lepton_plugins.routing.arms import Arms, MakeShelf
 from lepton_plugins.routing.backend import LoadedModel
 from lepton_plugins.routing.counters import Counters

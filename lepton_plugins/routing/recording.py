@@ -14,7 +14,7 @@ from lepton_plugins.errors import FeedbackUnavailable, RequestInvalid
 from lepton_plugins.plugins import validation_lines
 from lepton_plugins.records.decision import Feedback
 from lepton_plugins.records.plan import DeploymentPlan
-from lepton_plugins.routing.answering import Answer
+from lepton_plugins.routing.answer import Answer
 from lepton_plugins.routing.deciding import Decided
 from lepton_plugins.routing.log_view import LogView
 from lepton_plugins.routing.policy import SelectionPolicy
