@@ -240,7 +240,7 @@ def _unboxed(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     try:
         if numpy_dtype(field).kind == "M":
             texts = ["NaT" if value is None else str(value).removesuffix("Z") for value in plain]
-            return np.array(texts, dtype="M8[ns]").reshape(values.shape)
+            return _moments(field, np.array(texts, dtype="U")).reshape(values.shape)
         filled = [np.nan if value is None else value for value in plain]
         return np.array(filled).reshape(values.shape)
     except (TypeError, ValueError):
@@ -252,10 +252,21 @@ def _dates(field: Field, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype.kind == "U":
             values = np.char.rstrip(values, "Z")
         if values.dtype.kind in "MU":
-            return values.astype(numpy_dtype(field))
+            return _moments(field, values)
     except ValueError:
         pass
     raise InputInvalid(field.name, _described(values), _expected(field))
+
+
+def _moments(field: Field, values: NDArray[Any]) -> NDArray[Any]:
+    """Dates, or their text, in the field's unit; InputInvalid where it can't hold one: numpy makes another of it."""
+    dtype = numpy_dtype(field)
+    cast = values.astype(dtype)
+    other = (cast.astype("M8[s]") != values.astype("M8[s]")) & ~np.isnat(cast)
+    if np.any(other):
+        expected = "dates from 1677-09-22 to 2262-04-10" if dtype == "M8[ns]" else f"dates that {dtype} can hold"
+        raise InputInvalid(field.name, f"the date {values[other].flat[0]}", expected)
+    return cast
 
 
 def _is_missing(value: Any) -> bool:

@@ -35,6 +35,7 @@ def objects(*values: object) -> np.ndarray:
         ("bytes", objects(b"a"), [b"a"]),
         ("datetime64[ns]", objects("2026-01-02T03:04:05Z", None), ["2026-01-02T03:04:05", "NaT"]),
         ("datetime64[ns]", np.array(["2026-01-02"], dtype="M8[D]"), ["2026-01-02"]),
+        ("datetime64[ns]", objects("1677-09-22", "1969-12-31T23:59:59.5"), ["1677-09-22", "1969-12-31T23:59:59.5"]),
         ("object", objects({"a": 1}), [{"a": 1}]),
     ],
 )
@@ -69,6 +70,9 @@ def test_what_fits_is_cast(dtype, given, expected):
         ("str", np.array([7])),
         ("bytes", objects("a")),
         ("datetime64[ns]", objects("yesterday")),
+        ("datetime64[ns]", objects("9999-12-31")),
+        ("datetime64[ns]", np.array(["2026-01-02", "9999-12-31"])),
+        ("datetime64[ns]", np.array(["0001-01-01", "NaT"], dtype="M8[us]")),
         ("datetime64[ns]", np.array([7])),
         ("float64", np.zeros((2, 2))),
     ],
