@@ -104,7 +104,7 @@ class OpenAiPeer:
                     raise PeerAnswerInvalid(self._url, f"an event has more than {_LONGEST_EVENT} bytes")
             elif event:
                 yield event + b"\n"
-                if event.partition(b":")[2].strip() == _LAST:
+                if _LAST in event and _is_last(event):
                     return
                 event = b""
         raise PeerAnswerInvalid(self._url, "it ended before [DONE]")
@@ -120,6 +120,11 @@ class OpenAiPeer:
         if response.status in (400, 413, 422):
             raise PeerRefused(str(response.status))
         raise PeerUnavailable(self._url, f"it answered {response.status}")
+
+
+def _is_last(event: bytes) -> bool:
+    """Whether its data say so: comments, a name and an id may stand beside them."""
+    return any(line.startswith(b"data:") and line[5:].strip() == _LAST for line in event.splitlines())
 
 
 class ChatModel:

@@ -39,7 +39,7 @@ async def parts(said):
             if said == "dies":
                 raise RuntimeError("/secret/path of the peer")
             await asyncio.sleep(30 if said == "hangs" else 0.02)
-        yield "data: [DONE]\\n\\n"
+        yield ": almost there\\r\\nid: 4\\r\\ndata: [DONE]\\r\\n\\r\\n" if said == "framed" else "data: [DONE]\\n\\n"
     except asyncio.CancelledError:
         seen["stopped"] += 1
         raise
@@ -130,6 +130,15 @@ def test_a_chat_passes_through_as_the_peer_sends_it(chats):
     assert logged[response.headers["x-lepton-decision"]].served == "1"
     fallen = logged[away.headers["x-lepton-decision"]]
     assert (fallen.chosen, fallen.served, fallen.fallback) == ("2", "1", "peer_unavailable")
+
+
+def test_a_last_event_may_have_a_comment_and_an_id(chats):
+    server, _, _ = chats
+    with server.client() as client:
+        text = ask(client, "framed").text
+    assert len(events(text)) == 3
+    assert text.endswith("data: [DONE]\r\n\n")
+    assert "event: error" not in text
 
 
 def test_what_goes_wrong_at_a_chats_peer(chats):
