@@ -114,3 +114,10 @@ def flights(made_flights: Flights, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     monkeypatch.chdir(tmp_path)
     return Flights(made_flights.folder, f"sqlite:///{database}")
+
+
+@pytest.fixture
+def promoted(lepton: Callable[..., Ran], flights: Flights) -> Flights:
+    """With a plan in force."""
+    assert lepton("plan", "flights", "-f", flights.plan, "--promote", "--why", "first").code == 0
+    return flights
