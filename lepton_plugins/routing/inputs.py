@@ -237,10 +237,10 @@ def _unboxed(field: Field, values: NDArray[Any]) -> NDArray[Any]:
         raise InputInvalid(field.name, f"the {type(odd).__name__} {odd!r}"[:200], _expected(field))
     if type(None) in kinds and numpy_dtype(field).kind in "iub":
         raise InputInvalid(field.name, "a missing value", _expected(field))
+    if numpy_dtype(field).kind == "M":
+        texts = ["NaT" if value is None else str(value) for value in plain]
+        return _dates(field, np.array(texts, dtype="U")).reshape(values.shape)
     try:
-        if numpy_dtype(field).kind == "M":
-            texts = ["NaT" if value is None else str(value).removesuffix("Z") for value in plain]
-            return _moments(field, np.array(texts, dtype="U")).reshape(values.shape)
         filled = [np.nan if value is None else value for value in plain]
         return np.array(filled).reshape(values.shape)
     except (TypeError, ValueError):
@@ -248,14 +248,23 @@ def _unboxed(field: Field, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _dates(field: Field, values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "U":
+        values = np.char.rstrip(values, "Z")
+    elif values.dtype.kind != "M":
+        raise InputInvalid(field.name, _described(values), _expected(field))
     try:
-        if values.dtype.kind == "U":
-            values = np.char.rstrip(values, "Z")
-        if values.dtype.kind in "MU":
-            return _moments(field, values)
+        return _moments(field, values)
     except ValueError:
-        pass
-    raise InputInvalid(field.name, _described(values), _expected(field))
+        odd = next(text for text in values.flat if not _is_date(text))
+        raise InputInvalid(field.name, f"the text {str(odd)!r}"[:200], "dates such as 2026-01-31T12:00:00") from None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        np.datetime64(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _moments(field: Field, values: NDArray[Any]) -> NDArray[Any]:

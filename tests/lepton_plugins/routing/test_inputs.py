@@ -83,6 +83,12 @@ def test_what_would_lose_something_is_refused(dtype, given):
     assert caught.value.field == "x"
 
 
+@pytest.mark.parametrize("given", [objects("2026-01-02", None, "yesterday"), np.array(["2026-01-02Z", "yesterday"])])
+def test_a_text_that_is_no_date_is_named(given):
+    with pytest.raises(InputInvalid, match="the text 'yesterday'"):
+        fit_column(Field(name="x", dtype="datetime64[ns]"), given)
+
+
 @pytest.mark.parametrize(
     ("dtype", "given", "told"),
     [
