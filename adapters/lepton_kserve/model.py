@@ -153,7 +153,7 @@ def _told(reply: Reply) -> dict[str, str]:
 
 def _as_kserve(error: LeptonError) -> Exception:
     if error.http_status in _AS_THEY_ARE:
-        later = {"retry-after": "1"} if error.http_status == 503 else None
+        later = {"retry-after": str(error.retry_after or 1)} if error.http_status == 503 else None
         return HTTPException(error.http_status, str(error), later)
     found: Exception = InvalidInput(str(error)) if error.http_status < 500 else InferenceError(str(error))
     return found

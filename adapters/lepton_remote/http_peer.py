@@ -18,7 +18,7 @@ from lepton_plugins.serving.binary import HEADER, SIZE, BinaryPart, encode_binar
 from lepton_plugins.serving.datatypes import datatype_of, decode_tensor
 from lepton_remote.connections import Connections
 from lepton_remote.endpoint import Endpoint, Metadata, TensorMetadata
-from lepton_remote.peer import PeerAnswerInvalid, PeerRefused, PeerUnavailable, Tensors, token_of
+from lepton_remote.peer import PeerAnswerInvalid, PeerRefused, PeerUnavailable, Tensors, retry_after, token_of
 
 logger = logging.getLogger("lepton_remote")
 
@@ -85,7 +85,7 @@ class HttpPeer:
         body, headers = self._request(inputs, outputs)
         status, answered, content = self._connections.ask("POST", f"{self._path}/infer", body, headers)
         if status != 200:
-            self._refused(status, content)
+            self._refused(status, answered, content)
         try:
             head, behind = split({name.encode(): value.encode() for name, value in answered.items()}, content)
             return {output.name: _array(output, behind) for output in _RESPONSE.decode(head).outputs}
@@ -96,9 +96,10 @@ class HttpPeer:
         self._connections.close()
 
     def _get(self, path: str) -> bytes:
-        status, _, content = self._connections.ask("GET", path, None, self._headers)
+        status, answered, content = self._connections.ask("GET", path, None, self._headers)
         if status != 200:
-            raise PeerUnavailable(self._url, f"it answered {status} for {path}")
+            later = retry_after(status, answered.get("retry-after"))
+            raise PeerUnavailable(self._url, f"it answered {status} for {path}", later)
         return content
 
     def _request(self, inputs: Tensors, outputs: Sequence[str]) -> tuple[bytes, dict[str, str]]:
@@ -129,11 +130,11 @@ class HttpPeer:
             headers |= {HEADER.decode(): str(len(head)), "content-type": "application/octet-stream"}
         return b"".join([head, *behind]), headers
 
-    def _refused(self, status: int, content: bytes) -> None:
+    def _refused(self, status: int, answered: dict[str, str], content: bytes) -> None:
         logger.info("%s answered %d: %s", self._url, status, content[:300])
         if status in (400, 413, 422):
             raise PeerRefused(str(status))
-        raise PeerUnavailable(self._url, f"it answered {status}")
+        raise PeerUnavailable(self._url, f"it answered {status}", retry_after(status, answered.get("retry-after")))
 
 
 def _array(output: _Output, behind: BinaryPart | None) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from lepton_plugins.routing.streaming import Cancellation
 from lepton_remote.connections import Connections
 from lepton_remote.endpoint import Endpoint, Metadata
 from lepton_remote.identity import Identity
-from lepton_remote.peer import PeerAnswerInvalid, PeerRefused, PeerUnavailable, token_of
+from lepton_remote.peer import PeerAnswerInvalid, PeerRefused, PeerUnavailable, retry_after, token_of
 
 logger = logging.getLogger("lepton_remote")
 
@@ -65,9 +65,10 @@ class OpenAiPeer:
 
     def metadata(self) -> Metadata:
         """What its list says of the model. PeerUnavailable."""
-        status, _, content = self._connections.ask("GET", "/v1/models", None, self._headers)
+        status, answered, content = self._connections.ask("GET", "/v1/models", None, self._headers)
         if status != 200:
-            raise PeerUnavailable(self._url, f"it answered {status} for /v1/models")
+            later = retry_after(status, answered.get("retry-after"))
+            raise PeerUnavailable(self._url, f"it answered {status} for /v1/models", later)
         try:
             listed = {item.id: item for item in msgspec.json.decode(content, type=_Models).data}
         except msgspec.DecodeError as error:
@@ -119,7 +120,8 @@ class OpenAiPeer:
         logger.info("%s answered %d: %s", self._url, response.status, response.read(300))
         if response.status in (400, 413, 422):
             raise PeerRefused(str(response.status))
-        raise PeerUnavailable(self._url, f"it answered {response.status}")
+        later = retry_after(response.status, response.getheader("retry-after"))
+        raise PeerUnavailable(self._url, f"it answered {response.status}", later)
 
 
 def _is_last(event: bytes) -> bool:

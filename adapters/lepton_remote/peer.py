@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,8 +37,9 @@ class PeerUnavailable(LeptonError):
     code = "peer_unavailable"
     http_status = 503
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, retry_after: int | None = None) -> None:
         super().__init__(f"The server at {url} can't be asked: {reason}.")
+        self.retry_after = retry_after
 
 
 class PeerTimedOut(LeptonError):
@@ -65,6 +69,24 @@ class PeerAnswerInvalid(LeptonError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"The server at {url} gave an answer that can't be read: {reason}.")
+
+
+def retry_after(status: int, said: str | None) -> int | None:
+    """Seconds that a peer's answer 429 or 503 asks to wait: a number or a date (RFC 9110, section 10.2.3).
+
+    From 1 to 60, whatever it says: a caller needn't believe in hours. None where it says nothing that can be read.
+    """
+    if said is None or status not in (429, 503):
+        return None
+    said = said.strip()
+    if said.isascii() and said.isdigit():
+        seconds = float(said)
+    else:
+        try:
+            seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # TypeError: a date that tells no zone.
+            return None
+    return ceil(max(1.0, min(seconds, 60.0)))
 
 
 def token_of(endpoint: Endpoint) -> str | None:

@@ -16,6 +16,8 @@ class LeptonError(Exception):
     exit_code = 2
     #: HTTP status of the data plane.
     http_status = 400
+    #: Whole seconds after which to try again, where somebody said so.
+    retry_after: int | None = None
 
 
 def is_away(error: BaseException) -> bool:

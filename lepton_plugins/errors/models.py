@@ -23,17 +23,20 @@ class NoVersionAnswered(ModelFailed):
     """Rows that neither the chosen version nor a fallback answered; the client gets no more than this sentence.
 
     `failed` are the versions as they were asked, each with its error's code. `away` is the status where none of them
-    failed by itself: they can't be reached or have too much to do (503), or take too long (504).
+    failed by itself: they can't be reached or have too much to do (503), or take too long (504). `retry_after` is when
+    the first of them said that it may answer again.
     """
 
-    def __init__(self, failed: Sequence[tuple[str, str]], away: int | None, reference: str) -> None:
+    def __init__(
+        self, failed: Sequence[tuple[str, str]], away: int | None, reference: str, retry_after: int | None = None
+    ) -> None:
         tried = ", then ".join(f"version {version} ({code})" for version, code in failed)
         LeptonError.__init__(
             self, f"No version could answer: {tried}. The server's log has the reason under {reference}"
         )
         self.action, self.reason, self.reference = "answer", tried, reference
         if away is not None:
-            self.code, self.http_status = "no_version_available", away
+            self.code, self.http_status, self.retry_after = "no_version_available", away, retry_after
 
 
 class ModelFilesInvalid(LeptonError):

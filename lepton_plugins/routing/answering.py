@@ -245,7 +245,8 @@ class Answerer:
         statuses = {error.http_status if isinstance(error, LeptonError) else 500 for _, error in failed}
         asked = [(self._arms[arm].version, error_code(error)) for arm, error in failed]
         away = all(is_away(error) for _, error in failed)
-        told = NoVersionAnswered(asked, min(statuses) if away else None, reference)
+        later = [error.retry_after for _, error in failed if isinstance(error, LeptonError) and error.retry_after]
+        told = NoVersionAnswered(asked, min(statuses) if away else None, reference, min(later, default=None))
         told.__suppress_context__ = True
         return told
 

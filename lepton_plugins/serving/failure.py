@@ -84,7 +84,7 @@ def _headers(error: LeptonError) -> Headers:
     if isinstance(error, MethodNotAllowed):
         return [*JSON_HEADERS, (b"allow", ", ".join(error.allowed).encode())]
     if isinstance(error, Overloaded | NotReady) or (isinstance(error, NoVersionAnswered) and error.http_status == 503):
-        return [*JSON_HEADERS, (b"retry-after", b"1")]
+        return [*JSON_HEADERS, (b"retry-after", str(error.retry_after or 1).encode())]
     if isinstance(error, BodyTooLarge | BodyTooSlow | HeadersTooLarge):
         # What is still on its way isn't waited for.
         return [*JSON_HEADERS, CLOSE]
