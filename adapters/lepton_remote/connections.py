@@ -8,9 +8,11 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +75,7 @@ class Connections:
         self._timeout = timeout
         self._idle: deque[tuple[http.client.HTTPConnection, float]] = deque()
         self._lock = Lock()
+        self._lookup: Future[list[str]] | None = None
 
     def ask(self, method: str, path: str, body: bytes | None, headers: Headers) -> tuple[int, Headers, bytes]:
         """Status, headers (names in lower case) and body. PeerUnavailable, PeerTimedOut.
@@ -129,7 +132,37 @@ class Connections:
             else http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
         )
         connection.response_class = _TimelyResponse
+        connection._create_connection = self._reach  # type: ignore[attr-defined]
         return connection
+
+    def _reach(self, address: tuple[str, int], timeout: float, _: object = None) -> socket.socket:
+        """`socket.create_connection`, all of it within the time-out: the look-up of a name has none of its own."""
+        host, port = address
+        until = monotonic() + timeout
+        failed: OSError = TimeoutError("timed out")
+        for found in self._look_up(host, timeout):
+            if (left := until - monotonic()) <= 0:
+                raise TimeoutError("timed out")
+            try:
+                reached = socket.create_connection((found, port), left)
+            except OSError as error:
+                failed = error
+                continue
+            reached.settimeout(timeout)
+            return reached
+        raise failed
+
+    def _look_up(self, host: str, timeout: float) -> list[str]:
+        """The name's addresses. Who comes while it is being looked up waits for the same answer: one thread at most."""
+        with self._lock:
+            lookup = self._lookup
+            if lookup is None or lookup.done():
+                lookup = self._lookup = Future()
+                Thread(target=_resolve, args=(host, lookup), name="lepton-lookup", daemon=True).start()
+        try:
+            return lookup.result(timeout)
+        except FutureTimeout:
+            raise TimeoutError("timed out") from None
 
     def _ask(
         self,
@@ -163,3 +196,11 @@ class Connections:
         if isinstance(error, TimeoutError):
             return PeerTimedOut(self._url, self._timeout)
         return PeerUnavailable(self._url, str(error) or type(error).__name__)
+
+
+def _resolve(host: str, found: Future[list[str]]) -> None:
+    try:
+        known = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found.set_result([str(address[0]) for *_, address in known])
+    except Exception as error:
+        found.set_exception(error)

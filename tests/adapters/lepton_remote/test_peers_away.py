@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,12 +16,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from lepton_plugins.errors import LeptonError
 from lepton_plugins.routing.directory import write_plan
 from lepton_plugins.serving.app import create_app
 from lepton_plugins.testing.deployment import place_version
 from lepton_remote.backend import describe
+from lepton_remote.connections import Connections
 from lepton_remote.endpoint import Endpoint
-from lepton_remote.peer import retry_after
+from lepton_remote.peer import PeerTimedOut, PeerUnavailable, retry_after
 
 
 class Busy(BaseHTTPRequestHandler):
@@ -88,3 +93,44 @@ def test_what_a_peer_says_of_when_to_ask_again() -> None:
     assert [retry_after(503, said) for said in ("0", " 12 ", "9" * 5000)] == [1, 12, 60]
     assert [retry_after(503, said) for said in (None, "", "-3", "soon", "1.5", "²", "Mon, 99 Foo")] == [None] * 7
     assert retry_after(500, "5") is None
+
+
+def test_a_name_that_nobody_looks_up_in_time_is_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answered = threading.Event()
+    real = socket.getaddrinfo
+
+    def hang(host: str, *given: Any, **named: Any) -> Any:
+        if host != "peer.test":
+            return real(host, *given, **named)
+        asked.append(host)
+        answered.wait(20)
+        return real("127.0.0.1", *given, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server, ThreadPoolExecutor(20) as pool:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connections = Connections(f"http://peer.test:{server.server_port}", 4, 0.5)
+
+        def ask(_: int) -> type[Exception]:
+            with pytest.raises(LeptonError) as caught:
+                connections.ask("GET", "/", None, {})
+            return caught.type
+
+        started = time.monotonic()
+        assert set(pool.map(ask, range(20))) == {PeerTimedOut}
+        assert time.monotonic() - started < 3
+        assert len(asked) == 1
+        answered.set()
+        assert connections.ask("GET", "/", None, {})[0] == 200
+        connections.close()
+        server.shutdown()
+
+
+def test_a_name_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(PeerUnavailable, match=r"peer\.invalid can't be asked: .*Name or service not known"):
+        Connections("http://peer.invalid", 4, 5.0).ask("GET", "/", None, {})
