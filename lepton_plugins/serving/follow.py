@@ -73,20 +73,21 @@ class Following:
             if not is_held(path):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def tell(self, digest: str | None, error: Exception | None) -> None:
+    def tell(self, digest: str | None, error: Exception | None) -> bool:
         """Leave word for the server: what is in force, or why that isn't known. Its file's time is that of the look.
 
-        Where that can't be written no word is better than an old one; it is tried again with the next look.
+        Where that can't be written, False, no word is better than an old one; it is tried again with the next look.
         """
         told = None if error is None else {"code": _code(error), "error": _sentence(error)}
         said = json.dumps({"process": os.getpid(), "digest": digest, "error": told}).encode()
         try:
             if said == self._said:
                 os.utime(self._state / FOLLOWER)
-                return
+                return True
             write_atomically(self._state / FOLLOWER, said)
             self._said = said
             self._mute = False
+            return True
         except FileNotFoundError:
             self._said = b""
         except OSError as failure:
@@ -94,6 +95,7 @@ class Following:
                 logger.error("what is in force can't be told to the server: %s", failure.strerror or failure)
             self._said, self._mute = b"", True
             (self._state / FOLLOWER).unlink(missing_ok=True)
+        return False
 
 
 def follow(registry_uri: str | None, model: str, state: Path, interval: float, stop: threading.Event) -> None:
@@ -108,12 +110,13 @@ def follow(registry_uri: str | None, model: str, state: Path, interval: float, s
             digest = following.look()
         except Exception as caught:  # A registry can fail in any way; the next look may go well.
             error = caught
-            # A server that waits for its first plan tells by itself why none came.
-            told = isinstance(caught, LeptonError) and following.pointed() is None
-            if _sentence(caught) != last and not told:
-                logger.error("%s", _sentence(caught), exc_info=None if isinstance(caught, LeptonError) else caught)
+        heard = following.tell(digest, error)
+        if error is not None and _sentence(error) != last:
+            expected = isinstance(error, LeptonError)
+            # A server that waits for its first plan tells by itself why none came, where it was told.
+            if not (expected and heard and following.pointed() is None):
+                logger.error("%s", _sentence(error), exc_info=None if expected else error)
         last = None if error is None else _sentence(error)
-        following.tell(digest, error)
         stop.wait(interval)
 
 

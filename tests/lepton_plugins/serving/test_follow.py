@@ -200,3 +200,34 @@ def test_a_full_disk_ends_when_it_ends(followed, tmp_path):
     assert "can't be told to the server: File too large" in said
     assert "Traceback" not in said
     assert process.returncode == 0
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_at_once(followed, tmp_path):
+    """No word can be left for the server, which waits on: the log says why, and the plan comes when there is room."""
+    from lepton_plugins.serving.pointer import REVISIONS, read_pointer
+
+    uri, activate = followed
+    first, state = activate(0), tmp_path / "state"
+    command = [sys.executable, "-B", "-m", "lepton_plugins.serving.follow", "--registry", uri, "--model", "flights"]
+    command += ["--state", str(state), "--interval", "0.2"]
+
+    def fill() -> None:
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY)
+        )  # Temporary folders are tried by a few bytes.
+
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=fill
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines = [process.stderr.readline(), process.stderr.readline()]
+            assert "can't be told to the server: File too large" in lines[0]
+            assert "File too large" in lines[1]
+            assert "Traceback" not in lines[1]
+            assert read_pointer(state) is None
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            until(lambda: read_pointer(state) == f"{REVISIONS}/{first.removeprefix('sha256:')}", 20)
+        finally:
+            process.communicate(timeout=20)
+    assert process.returncode == 0
