@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lepton_mlflow.backend_formats import BARE, ESTIMATOR_FLAVORS, StoredFormat
 from lepton_mlflow.backend_results import Result, interpret
+from lepton_mlflow.own_code import loading
 from lepton_plugins.errors import ModelFilesInvalid, OutputUnavailable, RequestInvalid, StreamingUnavailable
 from lepton_plugins.records.output import OutputKind
 from lepton_plugins.records.signature import Field, Signature
@@ -25,7 +26,12 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 def load_directory(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
-    """Load an MLflow model directory."""
+    """Load an MLflow model directory. CodeClashes."""
+    with loading(mlmodel):
+        return _load(mlmodel, stored)
+
+
+def _load(mlmodel: MlModel, stored: StoredFormat) -> LoadedModel:
     if stored.flavor in ESTIMATOR_FLAVORS:
         raw = import_module(f"mlflow.{stored.flavor}").load_model(str(mlmodel.path))
         # A booster takes its own matrices: MLflow's wrapper makes them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from pydantic import ValidationError
 
@@ -87,7 +88,7 @@ class Models:
     def load_all(self, arms: Sequence[Arm]) -> list[LoadedModel]:
         """Side by side; if one fails, those loaded are given back."""
         with ThreadPoolExecutor(min(len(arms), whole_cores())) as pool:
-            futures = [pool.submit(self.load, arm) for arm in arms]
+            futures = [pool.submit(copy_context().run, self.load, arm) for arm in arms]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             for future, arm in zip(futures, arms, strict=True):
