@@ -15,7 +15,7 @@ from lepton_plugins.records.around import Breaker
 from lepton_plugins.routing.breaker import ArmEjected, CircuitBreaker
 from lepton_plugins.routing.counters import Counters
 from lepton_plugins.routing.inputs import Columns, by_nulls, first_null
-from lepton_plugins.routing.loaded_arm import RunningArm, broken_rows, take
+from lepton_plugins.routing.loaded_arm import LoadedArm, RunningArm, broken_rows, take
 from lepton_plugins.routing.streaming import Cancellation
 from lepton_plugins.routing.time_limit import TimeLimit
 
@@ -82,7 +82,10 @@ class ArmCalls:
             if apart and rows > 1 and not is_away(error):
                 # Rows of callers who have nothing to do with each other. One by one they would wait for one that is
                 # away as often as there are rows.
-                return self._in_groups(arm, index, columns, rows, list(np.arange(rows)[:, None]))
+                part = self._in_groups(arm, index, columns, rows, list(np.arange(rows)[:, None]))
+                if part.error is None and isinstance(runner, LoadedArm):
+                    runner.refused()
+                return part
             groups = by_nulls(columns, rows) if columns and refused(error) else []
             if len(groups) > 1:
                 return self._in_groups(arm, index, columns, rows, groups, limit)

@@ -178,6 +178,11 @@ class Engine:
         running = self._arms[arm]
         return running.room if isinstance(running, LoadedArm) else 1
 
+    def parallel(self, arm: int) -> int | None:
+        """How many calls of this arm run side by side; None where it isn't known before it is loaded."""
+        running = self._arms[arm]
+        return running.parallel if isinstance(running, LoadedArm) else None
+
     def answer(self, routed: Sequence[Routed]) -> Prediction:
         """Answer rows of different callers, all of one `kind`, by one call of their arm; each fails for itself."""
         if len(routed) == 1:

@@ -64,7 +64,8 @@ class LoadedArm:
         self._find_order()
         self._load = load
         self._call = self._answer if load is None else self._timed
-        self._batches = MicroBatches(self._call, parallel_calls(model), objective)
+        self.parallel = parallel_calls(model)
+        self._batches = MicroBatches(self._call, self.parallel, objective)
         own = arm.signature or model.signature
         self._context = context
         self._names = own.input_names if own is not None else None
@@ -91,6 +92,10 @@ class LoadedArm:
     def room(self) -> int:
         """How many rows of different callers one call should have at most."""
         return self._batches.room
+
+    def refused(self) -> None:
+        """Rows of different callers came as one call, which failed; each was answered alone."""
+        self._batches.refused()
 
     def stream(self, columns: Columns, request: Mapping[str, Any] | None, cancelled: Cancellation) -> Iterator[Any]:
         """The answer for one row in parts, as the model gives them."""

@@ -8,7 +8,6 @@ calls keep within it, a tenth less when one doesn't (Crankshaw et al., Clipper, 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from threading import Lock, local
 from time import perf_counter
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_plugins.errors import is_away
+from lepton_plugins.routing.arm_queue import ArmQueue
 from lepton_plugins.routing.inputs import Columns
 
 #: Rows that are answered together at most; a call with more of its own stays alone.
@@ -47,6 +47,11 @@ class _Ticket:
         self.turn = Lock()
         self.turn.acquire()
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Calls of one kind can stand in one array."""
+        return tuple((name, column.dtype, column.shape[1:]) for name, column in self.columns.items())
+
 
 class MicroBatches:
     """Answers calls from any number of threads, `parallel` at a time; those beyond wait and are merged.
@@ -56,16 +61,12 @@ class MicroBatches:
 
     def __init__(self, predict: Predict, parallel: int, objective: float | None = None, most: int = MOST) -> None:
         self._predict = predict
-        self._parallel = parallel
         self._bound = objective / 2 if objective is not None else None
         self._most = most
         self._allowed = float(most)
         self._lock = Lock()
         self._refused = 0
-        self._waiting: deque[_Ticket] = deque()
-        self._rows_waiting = 0
-        #: Rows of the calls that run.
-        self._running: list[int] = []
+        self._queue: ArmQueue[_Ticket] = ArmQueue(parallel)
 
     @property
     def room(self) -> int:
@@ -74,13 +75,12 @@ class MicroBatches:
 
     def predict(self, columns: Columns, rows: int) -> NDArray[Any]:
         """The answer for these rows; what the model raises for them, and for no others."""
-        if rows >= self._most:
+        if rows > self._most:
             return self._predict(columns, rows)
         ticket = _Ticket(columns, rows)
         with self._lock:
-            self._waiting.append(ticket)
-            self._rows_waiting += rows
-            if self._starts():
+            self._queue.add(ticket, rows)
+            if self._queue.starts:
                 self._next().turn.release()
         ticket.turn.acquire()
         if ticket.batch is None:
@@ -92,30 +92,18 @@ class MicroBatches:
         assert ticket.values is not None
         return ticket.values
 
-    def _starts(self) -> bool:
-        """Whether a call starts now: at once where none runs. Beside others it waits for its share of all rows, one of
-        `parallel` + 1, so that the next call is there when one of these ends: who comes while a large batch is answered
-        would start a small one, and those behind him would wait for both.
-        """
-        running, waiting = self._running, self._rows_waiting
-        if not waiting or len(running) >= self._parallel:
-            return False
-        return not running or waiting * (self._parallel + 1) >= waiting + sum(running)
+    def refused(self) -> None:
+        """Rows of different callers came as one call, which failed; each was answered alone."""
+        with self._lock:
+            self._refused += 1
+            if self._refused >= _REFUSALS:
+                self._allowed = 1.0
 
     def _next(self) -> _Ticket:
         """Make a batch of calls that wait; the first of them answers it."""
-        first = self._waiting.popleft()
-        batch = [first]
-        rows, kind = first.rows, _kind(first.columns)
-        while self._waiting and rows + self._waiting[0].rows <= self._allowed:
-            if _kind(self._waiting[0].columns) != kind:
-                break
-            rows += self._waiting[0].rows
-            batch.append(self._waiting.popleft())
-        self._rows_waiting -= rows
-        self._running.append(rows)
-        first.batch = batch
-        return first
+        batch = self._queue.next(self._allowed, lambda ticket: ticket.kind)
+        batch[0].batch = batch
+        return batch[0]
 
     def _answer(self, batch: list[_Ticket]) -> None:
         """All calls of a batch by one call of the model; if that fails, each by its own."""
@@ -139,8 +127,8 @@ class MicroBatches:
         finally:
             with self._lock:
                 self._adapt(rows, perf_counter() - start)
-                self._running.remove(rows)
-                if self._starts():
+                self._queue.ended(rows)
+                if self._queue.starts:
                     self._next().turn.release()
             for ticket in batch[1:]:
                 ticket.turn.release()
@@ -149,9 +137,15 @@ class MicroBatches:
         try:
             ticket.values = self._predict(ticket.columns, ticket.rows)
         except BaseException as error:
-            # What is wrong with a row is told to its caller; the batch's failure has a reason, then.
             ticket.error = error
-            self._refused = 0
+            if ticket.rows > 1:
+                return
+        else:
+            if ticket.rows == 1:
+                return
+        # It takes several rows. Or something is wrong with a single one, which is told to its caller: the reason why
+        # others failed with it.
+        self._refused = 0
 
     def _answer_together(self, batch: list[_Ticket]) -> None:
         names = batch[0].columns
@@ -177,8 +171,3 @@ def was_merged() -> bool:
     merged: bool = getattr(_this_thread, "merged", False)
     _this_thread.merged = False
     return merged
-
-
-def _kind(columns: Columns) -> tuple[object, ...]:
-    """Calls of one kind can stand in one array."""
-    return tuple((name, column.dtype, column.shape[1:]) for name, column in columns.items())

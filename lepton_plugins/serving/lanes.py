@@ -93,16 +93,31 @@ class Lanes:
     async def aside(
         self, kinds: Collection[object], function: Callable[[A, B], T], first: A, second: B, requests: int = 1
     ) -> T:
-        """Run a call for so many requests, of these kinds, in a thread."""
+        """Run a call for so many requests, of these kinds, in a thread. Overloaded where too many wait."""
+        self.admit(requests)
+        try:
+            return await self.run(kinds, function, first, second, requests)
+        finally:
+            self.leave(requests)
+
+    def admit(self, requests: int) -> None:
+        """Count requests that wait for a thread, or run in one, until they `leave`. Overloaded where too many do."""
         if self._waiting + requests > self._capacity:
             raise Overloaded(self._capacity)
         self._waiting += requests
+
+    def leave(self, requests: int) -> None:
+        self._waiting -= requests
+
+    async def run(
+        self, kinds: Collection[object], function: Callable[[A, B], T], first: A, second: B, requests: int
+    ) -> T:
+        """`aside` for requests that are admitted."""
         took: list[float] = []
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, _timed, function, first, second, took)
         finally:
-            self._waiting -= requests
             if took:
                 for kind in kinds:
                     self._expected.setdefault(kind, Expectation()).learn_aside(took[0], requests)

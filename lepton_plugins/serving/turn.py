@@ -1,5 +1,5 @@
 """Requests that are read in one turn of the event loop: those that are short are answered there, together; the others
-in threads, those of one version together.
+in threads, those of one version together: what comes while it is busy waits here, and holds no thread.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lepton_plugins.errors import NotReady
+from lepton_plugins.routing.arm_queue import ArmQueue
 from lepton_plugins.routing.routed import Routed
 from lepton_plugins.serving.backlog import Backlog
 from lepton_plugins.serving.busy_poll import BusyPoll, worth_polling
@@ -59,12 +60,12 @@ class Taken(NamedTuple):
     since: float
 
 
-class Group(NamedTuple):
-    """Requests that one call in a thread answers: one, or those that were `routed` to one arm."""
+class Read(NamedTuple):
+    """A request whose inputs are read and, where it may be answered together with others, `routed`."""
 
-    taken: list[Taken]
-    asked: list[Asked]
-    routed: list[Routed]
+    taken: Taken
+    asked: Asked
+    routed: Routed | None
 
 
 class Turn:
@@ -79,6 +80,7 @@ class Turn:
         seconds = app.settings.busy_poll
         self._poll = BusyPoll(worth_polling(app.settings.workers) if seconds is None else seconds)
         self._taken: list[Taken] = []
+        self._queues: dict[object, ArmQueue[Read]] = {}
         self._aside: set[asyncio.Task[None]] = set()
 
     def take(self, connection: Connection, request: DirectRequest, body: bytes, *, alone: bool) -> bool:
@@ -158,50 +160,70 @@ class Turn:
         self._poll.answered(end)
 
     def _send_aside(self, served: Served, taken: Sequence[Taken]) -> None:
-        groups: list[Group] = []
-        open_: dict[object, Group] = {}
+        grown: dict[object, ArmQueue[Read]] = {}
         for one in taken:
-            read = self._read(served, one)
-            if isinstance(read, Answer):
-                self._deliver(served, one, read, perf_counter())
+            asked = self._read(served, one)
+            if isinstance(asked, Answer):
+                self._deliver(served, one, asked, perf_counter())
                 continue
             try:
-                routed = served.route(read)
+                routed = served.route(asked)
+                self._lanes.admit(1)
             except Exception as error:
                 self._deliver(served, one, error_answer(error), perf_counter())
                 continue
-            read.call.since = one.since
-            if routed is None:
-                groups.append(Group([one], [read], []))
+            asked.call.since = one.since
+            served.active += 1
+            self._metrics.in_flight += 1
+            read = Read(one, asked, routed)
+            parallel = served.router.parallel(routed.choice.arm) if routed is not None else None
+            if routed is None or parallel is None:
+                self._start(served, [read])
                 continue
-            kind = routed.kind()
-            group = open_.get(kind)
-            if group is None or len(group.taken) >= served.router.room(routed.choice.arm):
-                group = open_[kind] = Group([], [], [])
-                groups.append(group)
-            group.taken.append(one)
-            group.asked.append(read)
-            group.routed.append(routed)
-        for group in groups:
-            served.active += len(group.taken)
-            self._metrics.in_flight += len(group.taken)
-            task = asyncio.get_running_loop().create_task(self._answer_aside(served, group))
-            self._aside.add(task)
-            task.add_done_callback(self._aside.discard)
+            key: object = (served, routed.kind())
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = ArmQueue(parallel)
+            queue.add(read)
+            grown[key] = queue
+        for key, queue in grown.items():
+            self._start_next(served, key, queue)
 
-    async def _answer_aside(self, served: Served, group: Group) -> None:
-        requests = len(group.taken)
+    def _start_next(self, served: Served, key: object, queue: ArmQueue[Read]) -> None:
+        """The calls that start now, with what waits for this arm."""
+        while queue.starts:
+            routed = queue.first.routed
+            assert routed is not None
+            self._start(served, queue.next(served.router.room(routed.choice.arm)), key, queue)
+        if queue.idle:
+            self._queues.pop(key, None)
+
+    def _start(
+        self, served: Served, group: list[Read], key: object = None, queue: ArmQueue[Read] | None = None
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer_aside(served, group, key, queue))
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _answer_aside(self, served: Served, group: list[Read], key: object, queue: ArmQueue[Read] | None) -> None:
+        requests = len(group)
+        kinds = {one.taken.kind for one in group}
+        asked = [one.asked for one in group]
+        routed = [one.routed for one in group if one.routed is not None]
         try:
-            kinds = {one.kind for one in group.taken}
-            answers = await self._lanes.aside(kinds, served.answer_together, group.asked, group.routed, requests)
+            answers = await self._lanes.run(kinds, served.answer_together, asked, routed, requests)
         except Exception as error:
             answers = [error_answer(error)] * requests
         finally:
-            served.active -= requests
+            self._lanes.leave(requests)
             self._metrics.in_flight -= requests
+            served.active -= requests
+            if queue is not None:  # The next call starts ahead of these answers.
+                queue.ended(requests)
+                self._start_next(served, key, queue)
         end = perf_counter()
-        for one, answer in zip(group.taken, answers, strict=True):
-            self._deliver(served, one, answer, end)
+        for one, answer in zip(group, answers, strict=True):
+            self._deliver(served, one.taken, answer, end)
 
     def _read(self, served: Served, one: Taken) -> Asked | Answer:
         try:

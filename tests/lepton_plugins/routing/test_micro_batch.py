@@ -84,6 +84,35 @@ def test_a_model_that_takes_single_rows_only_is_soon_asked_so():
     assert set(model.calls[-30:]) == {1}
 
 
+def test_a_model_that_takes_single_rows_only_is_soon_asked_so_by_who_puts_rows_together(
+    make_router, weighted_policy, monkeypatch
+):
+    """The server does, for requests that wait."""
+    router = make_router(policy=weighted_policy({"2": 1.0}))
+    model, sizes = router._arms[1].model, []
+    answer = model.predict
+
+    def single(columns, output):
+        sizes.append(len(columns["x0"]))
+        if sizes[-1] not in (1, 7):
+            raise ValueError("takes one row")
+        return answer(columns, output)
+
+    monkeypatch.setattr(model, "predict", single)
+
+    def routed(rows):
+        return [router.route({f"x{i}": np.array([float(row)]) for i in range(3)}) for row in range(rows)]
+
+    for refused in (2, 3):  # In a row, that is: it takes seven between them.
+        router.answer(routed(7))
+        for _ in range(refused):
+            assert router.room(1) > 1
+            assert router.answer(routed(4)).versions == ("2",)
+    assert sizes == [7, *[4, 1, 1, 1, 1] * 2, 7, *[4, 1, 1, 1, 1] * 3]
+    assert router.room(1) == 1
+    assert router.counters.fallback_rows == 0
+
+
 def test_calls_of_other_columns_or_shapes_are_not_mixed():
     seen: list[tuple[int, ...]] = []
     started = Event()
@@ -141,7 +170,7 @@ def test_a_version_that_is_away_is_not_asked_again_for_each_call_of_a_batch():
         answers = [pool.submit(one, 0.0)]
         first.wait(5)
         answers += [pool.submit(one, float(value)) for value in range(1, 9)]
-        while batches._rows_waiting < 8:
+        while batches._queue.waiting < 8:
             time.sleep(0.001)
         go.set()
         assert [answer.result() for answer in answers] == [[0.0], *["timed_out"] * 8]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from select import select
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -18,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+from lepton_plugins.routing.cores import whole_cores
 from lepton_plugins.routing.router import Router
 from lepton_plugins.routing.store import open_reader
 
@@ -92,6 +94,22 @@ def test_a_fast_version_does_not_wait_for_a_slow_one(served: Any):
             connection.settimeout(30)
             assert versions(connection, 1) == ["2"]
             connection.close()
+
+
+def test_a_slow_version_keeps_no_more_threads_than_it_runs_calls(
+    slow: Any, start_server: Callable[..., Any], tmp_path: Path
+):
+    """Who waits for it waits in no thread: a fast one gets its own."""
+    with start_server(slow.path, tmp_path, call_threads=whole_cores() + 1) as running, ExitStack() as stack:
+        fast, *waiting = (stack.enter_context(connected(running.url)) for _ in range(25))
+        for connection in waiting:
+            connection.sendall(raw("UA"))
+            time.sleep(0.002)  # Each is a request of its own, not one of those that are read in one turn.
+        fast.sendall(raw("AA"))
+        assert versions(fast, 1) == ["1"]
+        answered, _, _ = select(waiting, [], [], 0)
+        assert len(answered) <= 12  # 24 rows, two at a time at first, come before the fast one's else.
+        assert [versions(connection, 1) for connection in waiting] == [["2"]] * 24
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one write", "one after the other"])
