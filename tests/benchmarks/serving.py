@@ -6,7 +6,8 @@ Both run on uvicorn (uvloop, httptools), one process each, decision log and metr
 plane with one version, asked by a segment that its policy knows, too; `--peers` adds KServe's Python server, MLflow's
 scoring server and BentoML with one version each. All take turns in the same run, so that a busy machine slows all; the
 ratios are what counts, round by round, with their median and the bootstrap's 95 % interval of it. One row of 30 floats.
-The load comes from wrk.
+The load comes from wrk. Where the host of a virtual machine takes time, every tail is the host's: `stolen` says how
+much of all cores' time it was, and the rounds in which it took next to none are shown by themselves, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -100,46 +102,70 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     return [round(value, 3) for value in (statistics.median(ratios), medians[50], medians[1949])]
 
 
-def loads_of(
-    subjects: dict[str, Subject], connections: int, seconds: float, rounds: int
-) -> tuple[dict[str, list[Load]], dict[str, list[float]]]:
-    """Each subject in turn, `rounds` times after one round of warming up, and processor time a request."""
+def stolen_time() -> float:
+    """Seconds of processor time that a virtual machine's host has given to others, all cores together."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+class Rounds(NamedTuple):
+    """What came of a subject's turns: loads, processor time a request, and the part of all cores' time that the host
+    took meanwhile.
+    """
+
+    loads: list[Load]
+    costs: list[float]
+    stolen: list[float]
+
+    def tail(self) -> dict[str, Any]:
+        """p99 to p50: of all rounds, and of those in which the host took less than half a per cent of the time."""
+        p50, p99 = ([load.p50 for load in self.loads], [load.p99 for load in self.loads])
+        calm = [number for number, part in enumerate(self.stolen) if part < 0.005]
+        shown: dict[str, Any] = {"p99_to_p50": ratio(p99, p50), "stolen": round(statistics.mean(self.stolen), 4)}
+        if calm and len(calm) < len(self.loads):
+            in_calm = ratio([p99[number] for number in calm], [p50[number] for number in calm])
+            shown["p99_to_p50_in_calm"] = {"rounds": len(calm), "ratio": in_calm}
+        return shown
+
+
+def loads_of(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Rounds]:
+    """Each subject in turn, `rounds` times after one round of warming up."""
     clients = {name: Client(s.url, s.path, s.body, connections, s.headers) for name, s in subjects.items()}
-    loads: dict[str, list[Load]] = {name: [] for name in clients}
-    costs: dict[str, list[float]] = {name: [] for name in clients}
+    taken = {name: Rounds([], [], []) for name in clients}
     for number in range(rounds + 1):
         for name, client in clients.items():
             process = subjects[name].process
             before = processor_time(psutil.Process(process)) if process else 0.0
+            stolen, began = stolen_time(), time.perf_counter()
             load = client.run(seconds if number else 1)
+            stolen, lasted = stolen_time() - stolen, time.perf_counter() - began
             if number:
-                loads[name].append(load)
+                taken[name].loads.append(load)
+                taken[name].stolen.append(stolen / lasted / (psutil.cpu_count() or 1))
                 if process:
-                    costs[name].append((processor_time(psutil.Process(process)) - before) / load.requests)
+                    taken[name].costs.append((processor_time(psutil.Process(process)) - before) / load.requests)
     for client in clients.values():
         client.close()
-    return loads, costs
+    return taken
 
 
 def turns(subjects: dict[str, Subject], connections: int, seconds: float, rounds: int) -> dict[str, Any]:
     """What the subjects bear, and its ratio to Lepton's."""
-    loads, costs = loads_of(subjects, connections, seconds, rounds)
+    taken = loads_of(subjects, connections, seconds, rounds)
+    ours = taken["lepton"].loads
     shown: dict[str, Any] = {}
-    for name in subjects:
-        p50, p99 = ([load.p50 for load in loads[name]], [load.p99 for load in loads[name]])
+    for name, theirs in taken.items():
+        loads = theirs.loads
         shown[name] = {
-            "per_s": round(statistics.median(load.per_s for load in loads[name])),
-            "p50_ms": round(1000 * statistics.median(p50), 3),
-            "p99_ms": round(1000 * statistics.median(p99), 3),
-            "p99_to_p50": ratio(p99, p50),
+            "per_s": round(statistics.median(load.per_s for load in loads)),
+            "p50_ms": round(1000 * statistics.median(load.p50 for load in loads), 3),
+            "p99_ms": round(1000 * statistics.median(load.p99 for load in loads), 3),
+            **theirs.tail(),
         }
-        if costs[name]:
-            shown[name]["cpu_us"] = round(1e6 * statistics.median(costs[name]), 1)
+        if theirs.costs:
+            shown[name]["cpu_us"] = round(1e6 * statistics.median(theirs.costs), 1)
         if name != "lepton":
-            shown[name]["lepton_to_it"] = ratio(
-                [load.per_s for load in loads["lepton"]], [x.per_s for x in loads[name]]
-            )
-            shown[name]["its_p50_to_leptons"] = ratio(p50, [load.p50 for load in loads["lepton"]])
+            shown[name]["lepton_to_it"] = ratio([load.per_s for load in ours], [load.per_s for load in loads])
+            shown[name]["its_p50_to_leptons"] = ratio([load.p50 for load in loads], [load.p50 for load in ours])
     return shown
 
 
