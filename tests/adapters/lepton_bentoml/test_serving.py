@@ -30,13 +30,13 @@ ROW = {"X": [0.5, -1.0, 2.0, 0.25], "carrier": "UA"}
 
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory, free_port: Any) -> Iterator[str]:
-    """Two workers; version 2, which carrier UA is for, takes some 50 ms a row and may be called four times at once."""
+    """Two workers; version 2 (carrier UA) takes half a second a row and may be called four times at once."""
     folder = tmp_path_factory.mktemp("serving")
     made = build_deployment(
         folder / "flights",
         layout="tensors",
         versions=2,
-        work={"2": 300_000},
+        work={"2": 3_000_000},
         around={"degrade": {"to": "1", "concurrency": {"2": 4}}, "breaker": None},
     )
     generate(made.path, "bentoml", folder / "project", {"workers": "2"})

@@ -194,7 +194,7 @@ def test_a_full_disk_ends_when_it_ends(followed, tmp_path):
             assert not list(state.glob(".*"))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             until(lambda: read_pointer(state) == f"{REVISIONS}/{second.removeprefix('sha256:')}", 10)
-            until(lambda: second in (state / FOLLOWER).read_text(), 5)
+            until(lambda: (state / FOLLOWER).is_file() and second in (state / FOLLOWER).read_text(), 5)
         finally:
             _, said = process.communicate(timeout=20)
     assert "can't be told to the server: File too large" in said
