@@ -193,10 +193,7 @@ def test_the_users_settings_are_as_before(sqlite_uri, onnx_file, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     environment = dict(os.environ)
     MlflowRegistry(sqlite_uri).register("flights", onnx_file, framework=None, label=None, metadata={})
-    try:
-        assert mlflow.get_tracking_uri() == "sqlite:///elsewhere.db"
-        assert dict(os.environ) == environment
-        assert logging.getLogger("mlflow").level == level
-        assert mlflow.active_run() is None
-    finally:
-        mlflow.set_tracking_uri(None)
+    assert mlflow.get_tracking_uri() == "sqlite:///elsewhere.db"
+    assert dict(os.environ) == environment
+    assert logging.getLogger("mlflow").level == level
+    assert mlflow.active_run() is None

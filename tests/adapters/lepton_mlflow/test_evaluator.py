@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,13 @@ def data() -> pd.DataFrame:
 
 
 @pytest.fixture
-def tracking(sqlite_uri: str) -> Iterator[str]:
+def tracking(sqlite_uri: str) -> str:
     """MLflow's own setting points at this test's registry."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(sqlite_uri)
     mlflow.set_experiment("evaluations")
-    yield sqlite_uri
-    mlflow.set_tracking_uri(before)
+    return sqlite_uri
 
 
 def log(model: Any, data: pd.DataFrame, name: str | None = None) -> Any:

@@ -350,10 +350,6 @@ def test_it_registers_the_router_once(deployment: Path, sqlite_uri: str, expecte
     assert [version.version for version in registry.list_versions("line-router")] == ["1"]
     registry.generate(deployment, "mlflow", tmp_path / "to", {"register": True, "requirements": "attrs==23.2.0"})
     assert [version.version for version in registry.list_versions("line-router")] == ["1", "2"]
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(sqlite_uri)
-    try:
-        model = mlflow.pyfunc.load_model("models:/line-router/1")
-    finally:
-        mlflow.set_tracking_uri(before)
+    model = mlflow.pyfunc.load_model("models:/line-router/1")
     np.testing.assert_allclose(model.predict(ROWS), expected.values, atol=1e-6)
